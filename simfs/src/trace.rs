@@ -1,0 +1,355 @@
+//! The trace: what was done to a disk, in the order in which it was applied.
+//!
+//! A trace only records. It knows nothing about models, crashes or deploys. Op 0 is the initial disk; everything in
+//! it is durable. Ops that only read, and ops that were refused, are not in the trace.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use rustc_hash::FxHashMap;
+
+use crate::cell::{Cell, Ino, Name, Value};
+
+/// The number of an op in its trace; also a crash point or live state: "just after op `k`".
+pub type Seq = u32;
+
+/// Index of an effect in its trace. Effects are in the order of their ops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EffectId(pub u32);
+
+/// Index of a cell in its trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellId(pub u32);
+
+/// One op's new version of one cell.
+#[derive(Clone, Debug)]
+pub struct Effect {
+    /// The op that made it.
+    pub seq: Seq,
+    /// Which cell.
+    pub cell: CellId,
+    /// The cell's new value.
+    pub value: Value,
+}
+
+/// What a sync call covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SyncScope {
+    /// `fsync` of a file (also a write through `O_SYNC`).
+    File(Ino),
+    /// `fdatasync` of a file (also a write through `O_DSYNC`).
+    FileData(Ino),
+    /// `fsync` or `fdatasync` of a directory.
+    Dir(Ino),
+    /// `syncfs` of this disk or `sync` of all.
+    All,
+}
+
+/// What an op did, in terms that can be told to a person. The effects say exactly what changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpKind {
+    /// Op 0: the disk as it was found.
+    Initial,
+    /// `mkdir`.
+    Mkdir {
+        /// Directory it was made in.
+        dir: Ino,
+        /// Its name.
+        name: Name,
+    },
+    /// `open(O_CREAT)` or `mknod` of a new file, FIFO or socket.
+    Create {
+        /// Directory it was made in.
+        dir: Ino,
+        /// Its name.
+        name: Name,
+    },
+    /// `symlink`.
+    Symlink {
+        /// Directory it was made in.
+        dir: Ino,
+        /// Its name.
+        name: Name,
+    },
+    /// `link`: another name for a file.
+    Link {
+        /// The file.
+        ino: Ino,
+        /// Directory of the new name.
+        dir: Ino,
+        /// The new name.
+        name: Name,
+    },
+    /// `unlink`.
+    Unlink {
+        /// Directory.
+        dir: Ino,
+        /// The name removed.
+        name: Name,
+    },
+    /// `rmdir`.
+    Rmdir {
+        /// Directory.
+        dir: Ino,
+        /// The name removed.
+        name: Name,
+    },
+    /// `rename`, `renameat2`.
+    Rename {
+        /// Old directory.
+        from_dir: Ino,
+        /// Old name.
+        from: Name,
+        /// New directory.
+        to_dir: Ino,
+        /// New name.
+        to: Name,
+        /// `RENAME_EXCHANGE`: both names stay and swap what they stand for.
+        exchange: bool,
+    },
+    /// `write`.
+    Write {
+        /// File.
+        ino: Ino,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// `truncate`, `ftruncate`, `open(O_TRUNC)`.
+    Truncate {
+        /// File.
+        ino: Ino,
+        /// New length in bytes.
+        size: u64,
+    },
+    /// `fallocate`, hole punching included.
+    Fallocate {
+        /// File.
+        ino: Ino,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// `copy_file_range`.
+    CopyRange {
+        /// File copied from.
+        from: Ino,
+        /// File copied to.
+        to: Ino,
+        /// First byte in the file copied to.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// `chmod`.
+    Chmod {
+        /// Inode.
+        ino: Ino,
+    },
+    /// `chown`.
+    Chown {
+        /// Inode.
+        ino: Ino,
+    },
+    /// `setxattr`, `removexattr`.
+    Xattr {
+        /// Inode.
+        ino: Ino,
+        /// Attribute.
+        name: Name,
+    },
+    /// A sync call. It has no effects; what it forces depends on the model.
+    Sync {
+        /// What it covers.
+        scope: SyncScope,
+        /// The last op applied before the call returned: its own number where nothing overtook it.
+        returned: Seq,
+        /// Whether it returned success. A failed sync forces nothing.
+        ok: bool,
+    },
+}
+
+/// One file-system operation.
+#[derive(Clone, Debug)]
+pub struct Op {
+    /// What it did.
+    pub kind: OpKind,
+    /// Its effects, as indices into [`Trace::effects`].
+    pub effects: Range<u32>,
+}
+
+/// What the harness noted between two ops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MarkKind {
+    /// A deploy was started. `deploy` counts from 1.
+    Begin {
+        /// Which deploy.
+        deploy: u32,
+    },
+    /// The tool said that the deploy is live.
+    Ack {
+        /// Which deploy.
+        deploy: u32,
+    },
+    /// The tool ended.
+    End {
+        /// Which deploy.
+        deploy: u32,
+        /// Exit status 0.
+        ok: bool,
+        /// The tool said that it is live but that old releases could not be removed.
+        cleanup_pending: bool,
+    },
+    /// Something happened that could not be observed in full: verdicts of this trace are `unknown`.
+    Blind {
+        /// What was not seen, for people.
+        what: String,
+    },
+}
+
+/// A mark and its place: after op `after`, before the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The last op applied before the mark.
+    pub after: Seq,
+    /// What was noted.
+    pub kind: MarkKind,
+}
+
+/// A recorded history of one disk. Append-only.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    ops: Vec<Op>,
+    effects: Vec<Effect>,
+    cells: Vec<Cell>,
+    versions: Vec<Vec<EffectId>>,
+    cell_ids: FxHashMap<Cell, CellId>,
+    entries: FxHashMap<Ino, BTreeMap<Name, CellId>>,
+    marks: Vec<Mark>,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Trace {
+    /// A trace of an empty initial disk: op 0 exists and has no effects yet.
+    pub fn new() -> Self {
+        Self {
+            ops: vec![Op { kind: OpKind::Initial, effects: 0..0 }],
+            effects: Vec::new(),
+            cells: Vec::new(),
+            versions: Vec::new(),
+            cell_ids: FxHashMap::default(),
+            entries: FxHashMap::default(),
+            marks: Vec::new(),
+        }
+    }
+
+    /// Adds an effect to op 0.
+    ///
+    /// # Panics
+    /// When ops have already been recorded: the initial disk is what was there before them.
+    pub fn push_initial(&mut self, cell: Cell, value: Value) {
+        assert!(self.ops.len() == 1, "the initial disk is written before the first op");
+        self.push_effect(0, cell, value);
+        self.ops[0].effects.end = self.effects.len() as u32;
+    }
+
+    /// Appends an op with its effects and returns its number.
+    pub fn push(&mut self, kind: OpKind, effects: impl IntoIterator<Item = (Cell, Value)>) -> Seq {
+        let seq = self.ops.len() as Seq;
+        let start = self.effects.len() as u32;
+        for (cell, value) in effects {
+            self.push_effect(seq, cell, value);
+        }
+        self.ops.push(Op { kind, effects: start..self.effects.len() as u32 });
+        seq
+    }
+
+    /// Appends a sync call that returned before any other op was applied.
+    pub fn push_sync(&mut self, scope: SyncScope, ok: bool) -> Seq {
+        let returned = self.ops.len() as Seq;
+        self.push(OpKind::Sync { scope, returned, ok }, [])
+    }
+
+    /// Places a mark after the last op.
+    pub fn mark(&mut self, kind: MarkKind) {
+        self.marks.push(Mark { after: self.last(), kind });
+    }
+
+    fn push_effect(&mut self, seq: Seq, cell: Cell, value: Value) {
+        let id = EffectId(self.effects.len() as u32);
+        let cell_id = self.intern(cell);
+        self.versions[cell_id.0 as usize].push(id);
+        self.effects.push(Effect { seq, cell: cell_id, value });
+    }
+
+    fn intern(&mut self, cell: Cell) -> CellId {
+        if let Some(id) = self.cell_ids.get(&cell) {
+            return *id;
+        }
+        let id = CellId(self.cells.len() as u32);
+        if let Cell::Entry(dir, name) = &cell {
+            self.entries.entry(*dir).or_default().insert(name.clone(), id);
+        }
+        self.cell_ids.insert(cell.clone(), id);
+        self.cells.push(cell);
+        self.versions.push(Vec::new());
+        id
+    }
+
+    /// The number of the last op; also the last live state.
+    pub fn last(&self) -> Seq {
+        self.ops.len() as Seq - 1
+    }
+
+    /// All ops; the index is the op's number.
+    pub fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
+    /// All effects in order; the index is the effect's id.
+    pub fn effects(&self) -> &[Effect] {
+        &self.effects
+    }
+
+    /// All marks in order.
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    /// One effect.
+    pub fn effect(&self, id: EffectId) -> &Effect {
+        &self.effects[id.0 as usize]
+    }
+
+    /// The id of a cell that some op wrote.
+    pub fn cell_id(&self, cell: &Cell) -> Option<CellId> {
+        self.cell_ids.get(cell).copied()
+    }
+
+    /// A cell by its id.
+    pub fn cell(&self, id: CellId) -> &Cell {
+        &self.cells[id.0 as usize]
+    }
+
+    /// The number of cells that were ever written.
+    pub fn cell_count(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// All versions of a cell, oldest first.
+    pub fn versions(&self, id: CellId) -> &[EffectId] {
+        &self.versions[id.0 as usize]
+    }
+
+    /// Every name that a directory ever held, in byte order, with its cell.
+    pub fn names(&self, dir: Ino) -> impl Iterator<Item = (&Name, CellId)> {
+        self.entries.get(&dir).into_iter().flatten().map(|(name, id)| (name, *id))
+    }
+}

@@ -1,0 +1,17 @@
+//! All integration tests of `simfs`, one binary.
+//!
+//! - [`operations`]: single operations of `Fs`, their effects and their refusals.
+//! - [`restoring`]: reboots into states that only a crash can leave.
+//! - [`against_kernel`]: random operations on `Fs` and on a real directory agree, and the trace agrees with the result.
+//! - [`mounted`]: the rig: a disk mounted in a private namespace. The modules below use it.
+//! - [`system_calls`], [`programs`], [`syncs`], [`crashes`]: what a mount answers, records and survives.
+
+mod against_kernel;
+mod crashes;
+mod mounted;
+mod operations;
+mod programs;
+mod replay;
+mod restoring;
+mod syncs;
+mod system_calls;
