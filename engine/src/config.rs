@@ -1,0 +1,261 @@
+//! `cutover.toml`: a versioned schema, checked whole before anything connects.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::ssh::Address;
+
+/// The only version there is.
+const VERSION: i64 = 1;
+const TOP_KEYS: &[&str] = &["version", "targets"];
+const TARGET_KEYS: &[&str] = &["host", "port", "user", "path", "source", "identity", "known_hosts"];
+
+/// Where a release goes, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name in the file.
+    pub name: String,
+    /// How to reach the host.
+    pub address: Address,
+    /// The deploy path on the host: absolute, without `.` and `..`.
+    pub path: String,
+    /// The directory to deploy.
+    pub source: PathBuf,
+}
+
+/// What is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{}: {what}", file.display(), line.map_or(String::new(), |l| format!(":{l}")))]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, where one is to blame.
+    pub line: Option<usize>,
+    /// In words.
+    pub what: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawTarget {
+    host: String,
+    #[serde(default = "ssh_port")]
+    port: u16,
+    user: String,
+    path: String,
+    source: String,
+    identity: Option<String>,
+    known_hosts: Option<String>,
+}
+
+fn ssh_port() -> u16 {
+    22
+}
+
+/// Reads the target called `name`, or the only one.
+///
+/// # Errors
+/// If the file cannot be read, is not of this schema, or the choice is not clear.
+pub fn load(file: &Path, name: Option<&str>) -> Result<Target, ConfigError> {
+    let text = std::fs::read_to_string(file).map_err(|e| ConfigError {
+        file: file.to_owned(),
+        line: None,
+        what: format!("cannot be read: {e}"),
+        hint: Some("name the configuration with --config, or run this where cutover.toml is".to_owned()),
+    })?;
+    parse(&text, file, name)
+}
+
+/// Reads the target called `name`, or the only one, from the file's text.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, file: &Path, name: Option<&str>) -> Result<Target, ConfigError> {
+    let at = Blame { file, text };
+    let table = DeTable::parse(text).map_err(|e| at.toml(&e))?;
+    let top = table.get_ref();
+    at.known_keys(top, TOP_KEYS, "")?;
+    match find(top, "version").map(Spanned::get_ref) {
+        Some(DeValue::Integer(v)) if v.as_str() == VERSION.to_string() => {}
+        Some(_) => {
+            let span = find(top, "version").map(Spanned::span);
+            return Err(at.fail(span, "`version` is not 1, the only one known here", None));
+        }
+        None => return Err(at.fail(None, "`version` is missing", Some("start the file with `version = 1`"))),
+    }
+    let targets = match find(top, "targets") {
+        Some(value) => match value.get_ref() {
+            DeValue::Table(targets) if !targets.is_empty() => targets,
+            _ => {
+                return Err(at.fail(
+                    Some(value.span()),
+                    "`targets` is not a table of targets",
+                    Some(EXAMPLE),
+                ));
+            }
+        },
+        None => return Err(at.fail(None, "there is no target", Some(EXAMPLE))),
+    };
+    // Every target is checked, not only the one that is asked for.
+    let mut all = Vec::new();
+    for (key, value) in targets {
+        let key_name = key.get_ref().to_string();
+        let DeValue::Table(entries) = value.get_ref() else {
+            return Err(at.fail(
+                Some(key.span()),
+                &format!("target `{key_name}` is not a table"),
+                Some(EXAMPLE),
+            ));
+        };
+        at.known_keys(entries, TARGET_KEYS, &key_name)?;
+        let raw = RawTarget::deserialize(toml::de::ValueDeserializer::from(value.clone())).map_err(|e| {
+            let mut error = at.toml(&e);
+            error.line = error.line.or_else(|| Some(at.line(key.span().start)));
+            error.what = format!("target `{key_name}`: {}", error.what);
+            error
+        })?;
+        all.push(at.target(&key_name, raw, entries)?);
+    }
+    let names: Vec<String> = all.iter().map(|t| t.name.clone()).collect();
+    match name {
+        Some(wanted) => all.into_iter().find(|t| t.name == wanted).ok_or_else(|| {
+            let hint = suggest(wanted, names.iter().map(String::as_str))
+                .map_or_else(|| format!("it has: {}", names.join(", ")), |n| format!("did you mean `{n}`?"));
+            at.fail(None, &format!("there is no target `{wanted}`"), Some(&hint))
+        }),
+        None if all.len() == 1 => all.pop().ok_or_else(|| at.fail(None, "there is no target", Some(EXAMPLE))),
+        None => {
+            let hint = format!("name one of: {}", names.join(", "));
+            Err(at.fail(None, "there are several targets", Some(&hint)))
+        }
+    }
+}
+
+const EXAMPLE: &str = "a target looks like: [targets.production] host = \"…\" user = \"…\" path = \"/srv/app\" source = \"dist\"";
+
+fn find<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
+    table.iter().find(|(k, _)| k.get_ref() == key).map(|(_, v)| v)
+}
+
+/// The nearest of `known`, if any is near.
+fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|k| (strsim::jaro_winkler(word, k), k))
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k)
+}
+
+/// Makes errors that point into the file.
+struct Blame<'a> {
+    file: &'a Path,
+    text: &'a str,
+}
+
+impl Blame<'_> {
+    fn line(&self, offset: usize) -> usize {
+        1 + self.text.bytes().take(offset).filter(|b| *b == b'\n').count()
+    }
+
+    fn fail(&self, span: Option<std::ops::Range<usize>>, what: &str, hint: Option<&str>) -> ConfigError {
+        ConfigError {
+            file: self.file.to_owned(),
+            line: span.map(|s| self.line(s.start)),
+            what: what.to_owned(),
+            hint: hint.map(str::to_owned),
+        }
+    }
+
+    fn toml(&self, error: &toml::de::Error) -> ConfigError {
+        self.fail(error.span(), error.message(), None)
+    }
+
+    fn known_keys(&self, table: &DeTable<'_>, known: &[&str], target: &str) -> Result<(), ConfigError> {
+        for key in table.keys() {
+            let name = key.get_ref().as_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let mut what = format!("unknown key `{}`", crate::text::printable(name.as_bytes()));
+            if !target.is_empty() {
+                let _ = write!(what, " in target `{target}`");
+            }
+            let hint = match suggest(name, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known here: {}", known.join(", ")),
+            };
+            return Err(self.fail(Some(key.span()), &what, Some(&hint)));
+        }
+        Ok(())
+    }
+
+    fn target(&self, name: &str, raw: RawTarget, entries: &DeTable<'_>) -> Result<Target, ConfigError> {
+        let fail = |key: &str, what: &str| {
+            let span = find(entries, key).map(Spanned::span);
+            self.fail(span, &format!("target `{name}`: `{key}` {what}"), None)
+        };
+        let plain = |s: &str| {
+            !s.is_empty() && !s.starts_with('-') && !s.chars().any(|c| c.is_control() || c.is_whitespace())
+        };
+        let host_chars = |c: char| c.is_ascii_alphanumeric() || "-._:%".contains(c);
+        if !plain(&raw.host) || !raw.host.chars().all(host_chars) {
+            return Err(fail("host", "is not a host name or an IP address"));
+        }
+        if !plain(&raw.user) || raw.user.contains('@') {
+            return Err(fail("user", "is not a user name"));
+        }
+        if raw.port == 0 {
+            return Err(fail("port", "is not a port"));
+        }
+        let path = deploy_path(&raw.path).map_err(|what| fail("path", what))?;
+        if raw.source.is_empty() {
+            return Err(fail("source", "is empty"));
+        }
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let local = |text: &str| local_path(folder, text);
+        let known_hosts = raw.known_hosts.unwrap_or_else(|| "~/.ssh/known_hosts".to_owned());
+        Ok(Target {
+            name: name.to_owned(),
+            address: Address {
+                host: raw.host,
+                port: raw.port,
+                user: raw.user,
+                identity: raw.identity.as_deref().map(local),
+                known_hosts: local(&known_hosts),
+            },
+            path,
+            source: folder.join(&raw.source),
+        })
+    }
+}
+
+/// The deploy path in its one spelling.
+fn deploy_path(text: &str) -> Result<String, &'static str> {
+    if !text.starts_with('/') {
+        return Err("is not absolute");
+    }
+    if text.chars().any(char::is_control) {
+        return Err("has control characters");
+    }
+    let parts: Vec<&str> = text.split('/').filter(|p| !p.is_empty()).collect();
+    if parts.iter().any(|p| matches!(*p, "." | "..")) {
+        return Err("has `.` or `..` in it");
+    }
+    if parts.is_empty() {
+        return Err("is the root of the file system");
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+/// `~/x` in the home directory, anything else relative to the configuration's folder.
+fn local_path(folder: &Path, text: &str) -> PathBuf {
+    match (text.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => folder.join(text),
+    }
+}

@@ -1,0 +1,217 @@
+//! One deploy from the scan of the source to the report. Decides nothing but what to do when a step fails.
+
+mod session;
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Target;
+use crate::error::{Cause, DeployError, Live};
+use crate::plan::{self, Plan, Step, Wish};
+use crate::release::ReleaseId;
+use crate::source::Source;
+use crate::text::printable;
+use session::{Failure, Session};
+
+/// How a deploy is to be done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Print the plan and change nothing.
+    pub dry_run: bool,
+    /// Print the plan, then carry it out.
+    pub verbose: bool,
+}
+
+/// How a deploy ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The new release is live.
+    Live {
+        /// What could not be cleaned up, if anything.
+        cleanup: Option<String>,
+    },
+    /// What is live is equal to the source.
+    NothingToDo,
+    /// The plan was printed.
+    Planned,
+}
+
+/// Deploys to one target; `say` gets the lines for standard output, each at once when it is true.
+///
+/// # Errors
+/// If the new release is not live, with what is live instead.
+pub async fn deploy(
+    target: &Target,
+    options: &Options,
+    say: &mut (dyn FnMut(&str) + Send),
+) -> Result<Outcome, DeployError> {
+    let mut live = Live::NotSeen;
+    let prepared = {
+        let preparing = prepare(target, options, say, &mut live);
+        tokio::select! {
+            prepared = preparing => prepared,
+            () = interrupted() => Err(Cause::Interrupted),
+        }
+    };
+    match prepared {
+        Err(cause) => Err(DeployError::new(cause, live)),
+        Ok(None) => Ok(Outcome::Planned),
+        // From here on a signal waits: it is a matter of moments, and then the outcome is known.
+        Ok(Some(ready)) => {
+            let _ignore = signals_held();
+            cut_over(ready, say, live).await
+        }
+    }
+}
+
+/// A release that is verified on the host, and only has to be switched to.
+struct Ready {
+    session: Session,
+    plan: Arc<Plan>,
+}
+
+async fn prepare(
+    target: &Target,
+    options: &Options,
+    say: &mut (dyn FnMut(&str) + Send),
+    live: &mut Live,
+) -> Result<Option<Ready>, Cause> {
+    let folder = target.source.clone();
+    let source =
+        tokio::task::spawn_blocking(move || Source::scan(&folder)).await.map_err(std::io::Error::other)??;
+    let source = Arc::new(source);
+    let mut session = Session::connect(target).await?;
+    let host = session.open(source.manifest(), options.dry_run).await?;
+    *live = Live::of(&host.current);
+
+    let mut wish = Wish { now: ReleaseId::now(), used: Vec::new(), full: false };
+    loop {
+        let plan = session.refused(plan::plan(&host, source.manifest(), &wish))?;
+        if options.dry_run || options.verbose {
+            plan.to_string().lines().for_each(&mut *say);
+        }
+        if options.dry_run {
+            return Ok(None);
+        }
+        let plan = Arc::new(plan);
+        match place(&mut session, &plan, &source).await {
+            Ok(()) => return Ok(Some(Ready { session, plan })),
+            Err(Failure::Drifted(_)) if plan.base().is_some() => {
+                // The base changed under the copy. Nothing of it can be relied on: everything is uploaded.
+                session.abandon(plan.release()).await;
+                wish.used.push(plan.release().clone());
+                wish.full = true;
+            }
+            Err(failure) => {
+                // Over a lost connection nothing can be cleaned up; the next deploy sweeps.
+                if !plan.is_nothing_to_do() && !matches!(failure, Failure::Lost { .. }) {
+                    session.abandon(plan.release()).await;
+                }
+                return Err(session.cause(failure).await);
+            }
+        }
+    }
+}
+
+/// Everything before the cutover's own phase.
+async fn place(session: &mut Session, plan: &Arc<Plan>, source: &Arc<Source>) -> Result<(), Failure> {
+    let steps = plan.steps();
+    if plan.is_nothing_to_do() {
+        return session.prepare_only(plan, before(steps, &Step::Link)).await;
+    }
+    let put = Step::Put { all: plan.base().is_none() };
+    session.copy_and_upload(plan, before(steps, &put), source).await?;
+    session.put_and_verify(plan, &[put, Step::Verify]).await
+}
+
+fn before<'a>(steps: &'a [Step], step: &Step) -> &'a [Step] {
+    let end = steps.iter().position(|s| s == step).unwrap_or(steps.len());
+    steps.get(..end).unwrap_or_default()
+}
+
+/// The steps from the seal (or, with nothing to do, from the link) on.
+fn cutover_steps(plan: &Plan) -> &[Step] {
+    let first = |s: &Step| matches!(s, Step::Seal | Step::Link);
+    let start = plan.steps().iter().position(first).unwrap_or_default();
+    plan.steps().get(start..).unwrap_or_default()
+}
+
+async fn cut_over(
+    ready: Ready,
+    say: &mut (dyn FnMut(&str) + Send),
+    live: Live,
+) -> Result<Outcome, DeployError> {
+    let Ready { mut session, plan } = ready;
+    let id = plan.release().clone();
+    let nothing = plan.is_nothing_to_do();
+    let mut report = |reported: &str| {
+        let text = id.link_text();
+        if reported == "live" {
+            say(&format!("live: {text}"));
+        } else {
+            say(&format!("nothing to do: {text} is live and equal to the source"));
+        }
+    };
+    let seen = session.cut_over(&plan, cutover_steps(&plan), &mut report).await;
+    if seen.reported {
+        let cleanup = match seen.failure {
+            None => None,
+            Some(failure) => Some(session.cause(failure).await.to_string()),
+        };
+        session.close().await;
+        return Ok(match (nothing, cleanup) {
+            (true, None) => Outcome::NothingToDo,
+            (_, cleanup) => Outcome::Live { cleanup },
+        });
+    }
+    let failure = seen.failure.unwrap_or_else(|| Failure::Failed("not-current".to_owned()));
+    let before_rename = !seen.renaming && !matches!(failure, Failure::Lost { .. });
+    let old_text = if let Live::Untouched(text) = &live { text.clone() } else { None };
+    let live = match (&failure, seen.current) {
+        _ if before_rename => live,
+        (Failure::Lost { .. }, _) => Live::Uncertain(format!(
+            "the connection was lost during the cutover to {}; run the deploy again to settle it",
+            id.link_text()
+        )),
+        // The rename itself failed, and the link is what it was.
+        (Failure::Failed(code), Some(text)) if code == "rename" && Some(&text) == old_text.as_ref() => live,
+        (_, Some(text)) => Live::Uncertain(format!(
+            "it points to {} now, but the host could not make that durable; after a power loss it may be another one",
+            printable(&text)
+        )),
+        (_, None) => {
+            Live::Uncertain("the host did not say what it points to after the cutover failed".to_owned())
+        }
+    };
+    if before_rename && !nothing {
+        session.abandon(&id).await;
+    }
+    let cause = session.cause(failure).await;
+    Err(DeployError::new(cause, live))
+}
+
+/// Ctrl-C, SIGTERM or SIGHUP.
+async fn interrupted() {
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::interrupt()) => {}
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::hangup()) => {}
+    }
+}
+
+/// Signals are caught, and so have no effect, while these streams live.
+fn signals_held() -> Vec<tokio::signal::unix::Signal> {
+    [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+        .into_iter()
+        .filter_map(|kind| signal(kind).ok())
+        .collect()
+}

@@ -1,0 +1,234 @@
+//! [`DeployError`]: what failed, what state the host is in now, what to do next.
+
+use std::fmt;
+
+use crate::plan::Refusal;
+use crate::remote::observed::{Current, ReportError};
+use crate::source::SourceError;
+use crate::ssh::{ConnectError, HostKeyError, shell::for_people};
+use crate::text::printable;
+use crate::upload::PackError;
+
+/// What `current` is now, as far as this run knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Live {
+    /// Nothing was changed, and this run never saw `current`.
+    NotSeen,
+    /// `current` was not touched: its text, or nothing if there is none.
+    Untouched(Option<Vec<u8>>),
+    /// The cutover was begun and its end is not known, or not certain to survive a power loss.
+    Uncertain(String),
+}
+
+impl Live {
+    /// What an observation says.
+    pub fn of(current: &Current) -> Self {
+        match current {
+            Current::Link { text, .. } => Self::Untouched(Some(text.clone())),
+            Current::Absent => Self::Untouched(None),
+            Current::Other => Self::NotSeen,
+        }
+    }
+}
+
+impl fmt::Display for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSeen => f.write_str("not live; `current` on the host was not touched"),
+            Self::Untouched(Some(text)) => write!(f, "not live; current still points to {}", printable(text)),
+            Self::Untouched(None) => f.write_str("not live; there is no `current` yet"),
+            Self::Uncertain(what) => write!(f, "current is unknown: {what}"),
+        }
+    }
+}
+
+/// Why a deploy did not become live.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The directory to deploy.
+    #[error("{0}")]
+    Source(#[from] SourceError),
+    /// The way to the host.
+    #[error("{0}")]
+    Connect(#[source] Box<ConnectError>),
+    /// Another deploy holds the lock.
+    #[error("another deploy is running on {host}: {holder}")]
+    Busy {
+        /// `host:path`.
+        host: String,
+        /// What it says about itself.
+        holder: String,
+    },
+    /// The host lacks something that deploys need.
+    #[error("{host} has no usable `{tool}`")]
+    MissingTool {
+        /// The host.
+        host: String,
+        /// The tool.
+        tool: String,
+    },
+    /// Nothing may be done on a host in this state.
+    #[error("{host}: {refusal}")]
+    Refused {
+        /// `host:path`.
+        host: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A step failed on the host.
+    #[error("{step} failed on {host}{}", said(stderr))]
+    Step {
+        /// In words.
+        step: String,
+        /// `host:path`.
+        host: String,
+        /// What the host's tools said, printable.
+        stderr: String,
+    },
+    /// What is on the host is not what was sent.
+    #[error("verification failed on {host}: {paths}")]
+    Verification {
+        /// `host:path`.
+        host: String,
+        /// The first paths that differ.
+        paths: String,
+    },
+    /// What the host says is not what our script prints.
+    #[error("{host}: {report}")]
+    Report {
+        /// `host:path`.
+        host: String,
+        /// Which part.
+        report: ReportError,
+    },
+    /// Packing the upload.
+    #[error("{0}")]
+    Pack(#[from] PackError),
+    /// The connection, or the shell on the host, ended.
+    #[error("{host}: {why} (while: {step}){}", said(stderr))]
+    Lost {
+        /// `host:path`.
+        host: String,
+        /// In words.
+        step: String,
+        /// In words.
+        why: String,
+        /// What the host's tools said, printable.
+        stderr: String,
+    },
+    /// A signal.
+    #[error("interrupted")]
+    Interrupted,
+    /// Something on this machine that is no part of the deploy.
+    #[error("{0}")]
+    Local(#[from] std::io::Error),
+}
+
+impl From<ConnectError> for Cause {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(Box::new(error))
+    }
+}
+
+fn said(stderr: &str) -> String {
+    if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
+}
+
+/// A failed deploy.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct DeployError {
+    cause: Cause,
+    live: Live,
+}
+
+impl DeployError {
+    /// An error, and what is live now.
+    pub fn new(cause: impl Into<Cause>, live: Live) -> Self {
+        Self { cause: cause.into(), live }
+    }
+
+    /// What failed.
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// What is live now.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        Some(match &self.cause {
+            Cause::Connect(error) => connect_hint(error),
+            Cause::Busy { .. } => "wait for it to end; its lock ends with its last process".to_owned(),
+            Cause::MissingTool { tool, .. } if tool == "flock" => {
+                "install util-linux (flock) on the host; this version has no other lock".to_owned()
+            }
+            Cause::MissingTool { .. } => {
+                "install GNU coreutils, findutils and tar, or a full busybox, on the host".to_owned()
+            }
+            Cause::Refused { refusal: Refusal::CurrentNotLink, .. } => {
+                "move it away; `current` has to be free or a symbolic link".to_owned()
+            }
+            Cause::Refused { refusal: Refusal::Room { .. }, .. } => "free room on the host".to_owned(),
+            Cause::Source(SourceError::Changed { .. })
+            | Cause::Pack(PackError::Source(SourceError::Changed { .. })) => {
+                "deploy when nothing writes into the source any more".to_owned()
+            }
+            Cause::Step { .. } | Cause::Verification { .. } | Cause::Lost { .. } | Cause::Interrupted => {
+                "run the deploy again: it takes away what this one left".to_owned()
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn connect_hint(error: &ConnectError) -> String {
+    match error {
+        ConnectError::HostKey(HostKeyError::Unknown { line, file, .. }) => format!(
+            "compare the fingerprint with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub there); \
+             if it is the same: echo {} >> {}",
+            for_people(line),
+            for_people(&file.to_string_lossy())
+        ),
+        ConnectError::HostKey(HostKeyError::Changed { .. } | HostKeyError::Revoked { .. }) => {
+            "somebody may be listening in; ask the host's operator before anything else".to_owned()
+        }
+        ConnectError::HostKey(HostKeyError::File { .. }) => {
+            "repair the file, or name another with `known_hosts` in cutover.toml".to_owned()
+        }
+        ConnectError::Auth { hint, .. } => hint.clone(),
+        ConnectError::Unreachable { .. } | ConnectError::Broken(_) => {
+            "check `host` and `port` in cutover.toml, and that `ssh` reaches it".to_owned()
+        }
+    }
+}
+
+/// A failure's code, as the host's script names it, in words.
+pub(crate) fn step_in_words(code: &str) -> String {
+    let words = match code {
+        "look" => "looking at what is on the host",
+        "exists" => "making the new release, whose name is taken,",
+        "path" => "using the deploy path",
+        "sync-current" => "making the directory of `current` durable",
+        "no-atomic-rename" => "the probe for an atomic rename of links (`mv -T`)",
+        "recover" | "sweep" => "sweeping what an earlier deploy left",
+        "intend" | "sync-intend" => "noting the new release",
+        "copy" => "copying the live release",
+        "put-in" | "drifted" => "putting the upload in",
+        "seal" => "writing the seal",
+        "link" => "making the temporary link",
+        "barrier" => "making the release durable",
+        "current-other" | "rename" => "the cutover",
+        "sync-rename" => "making the cutover durable",
+        "not-current" => "the check of `current` after the cutover",
+        "mark" => "marking the release as live",
+        "prune" => "removing old releases",
+        "log" => "writing the log",
+        "unstage" => "removing the staging folder",
+        other => return format!("step `{}`", printable(other.as_bytes())),
+    };
+    words.to_owned()
+}

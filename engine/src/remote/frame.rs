@@ -1,0 +1,108 @@
+//! Taking the remote shell's output apart.
+//!
+//! Login shells print greetings and tools print what they like. So whatever matters comes framed by a token that is
+//! random in every run: `\n<token> word word…\n` is a note, `\n<token> begin <name>\n … \n<token> end\n` a section of
+//! arbitrary bytes. Everything else is noise and is dropped.
+
+/// One framed thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Words, printable ASCII by construction of the scripts; not trusted to be.
+    Note(Vec<String>),
+    /// A named section.
+    Section {
+        /// Its name.
+        name: String,
+        /// Its bytes, exactly.
+        bytes: Vec<u8>,
+    },
+}
+
+/// An incremental parser: bytes in, events out.
+#[derive(Debug)]
+pub struct Frames {
+    token: Vec<u8>,
+    buffer: Vec<u8>,
+    /// Up to here there is no frame.
+    scanned: usize,
+    section: Option<String>,
+}
+
+/// The host sent more than this in one section: refuse rather than fill the memory.
+pub const SECTION_BYTES_MAX: usize = 1 << 30;
+
+impl Frames {
+    /// A parser for one run's token.
+    pub fn new(token: &str) -> Self {
+        Self {
+            token: format!("\n{token} ").into_bytes(),
+            // The first frame may be the first line.
+            buffer: b"\n".to_vec(),
+            scanned: 0,
+            section: None,
+        }
+    }
+
+    /// Takes more bytes; returns the events they complete. `None` if a section grows without bound.
+    pub fn feed(&mut self, bytes: &[u8]) -> Option<Vec<Event>> {
+        self.buffer.extend_from_slice(bytes);
+        let mut events = Vec::new();
+        while self.step(&mut events).is_some() {}
+        if self.section.is_none() {
+            // Noise before the next frame; keep what may be the start of a token.
+            let done = self.scanned.min(self.buffer.len());
+            self.buffer.drain(..done);
+            self.scanned = 0;
+        }
+        (self.buffer.len() <= SECTION_BYTES_MAX).then_some(events)
+    }
+
+    /// Takes one frame line off the buffer, if a whole one is there.
+    fn step(&mut self, events: &mut Vec<Event>) -> Option<()> {
+        let start = self.find_token()?;
+        let after = self.buffer.get(start + self.token.len()..)?;
+        let length = after.iter().position(|b| *b == b'\n')?;
+        let line = String::from_utf8_lossy(after.get(..length)?).into_owned();
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let event = match (self.section.take(), words.as_slice()) {
+            (Some(name), [end]) if end == "end" => {
+                let bytes = self.buffer.get(1..start).unwrap_or_default().to_vec();
+                Some(Event::Section { name, bytes })
+            }
+            // A frame inside a section: the section was cut short. It is dropped, and so is missed.
+            (_, [begin, name]) if begin == "begin" => {
+                self.section = Some(name.clone());
+                None
+            }
+            _ => Some(Event::Note(words)),
+        };
+        // The newline that ends this line stays: it may be the one that starts the next frame. So a section's bytes
+        // come with one newline before them.
+        self.buffer.drain(..start + self.token.len() + length);
+        self.scanned = 0;
+        events.extend(event);
+        Some(())
+    }
+
+    fn find_token(&mut self) -> Option<usize> {
+        let mut at = self.scanned;
+        loop {
+            let rest = self.buffer.get(at..)?;
+            match rest.iter().position(|b| *b == b'\n') {
+                None => {
+                    self.scanned = self.buffer.len();
+                    return None;
+                }
+                Some(n) => {
+                    let here = rest.get(n..)?;
+                    let shared = here.len().min(self.token.len());
+                    if here.get(..shared) == self.token.get(..shared) {
+                        self.scanned = at + n;
+                        return (shared == self.token.len()).then_some(at + n);
+                    }
+                    at += n + 1;
+                }
+            }
+        }
+    }
+}

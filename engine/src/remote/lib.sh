@@ -1,0 +1,190 @@
+# Cutover's verbs on a host. Sent to `sh` before anything else; the working directory is the deploy path from `open_path` on.
+# What is durable after each verb, and what is not, is said at the verb. "Nothing" means: wait for the barrier.
+LC_ALL=C; export LC_ALL
+unset CDPATH ENV BASH_ENV TAR_OPTIONS POSIXLY_CORRECT QUOTING_STYLE TAPE FIND_BLOCK_SIZE BLOCK_SIZE BLOCKSIZE
+PATH=$PATH:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin; export PATH
+say() { printf '\n%s %s\n' "$T" "$*"; }
+begin() { printf '\n%s begin %s\n' "$T" "$1"; }
+end() { printf '\n%s end\n' "$T"; }
+die() { say fail "$@"; exit 1; }
+items() { find "$1/." ! -name . -prune -exec stat -c '//%f %d:%i %n' {} +; }
+# GNU tar reads backslashes in the names of its command line as escapes, unless told otherwise.
+case $(tar --version 2>/dev/null </dev/null) in *GNU*) unquote=--no-unquote ;; *) unquote= ;; esac
+# The names of one section, and nothing where there is no such folder.
+# A listing that is cut short would make releases look lost: it ends the run.
+list() { begin "$1"; if [ -d "$2" ]; then items "$2" || die look; fi; end; }
+tree() {
+  begin tree; (cd "$1" && find . -exec stat -c '//%f %s %Y %n' {} +); end
+  begin links; (cd "$1" && find . -type l -exec tar $unquote -cf - {} +); end
+}
+# Removes a tree that is ours. rm(1) does not follow links; folders without write permission are opened first.
+rmtree() {
+  rm -rf -- "$@" 2>/dev/null && return
+  for p in "$@"; do
+    if [ -d "$p" ] && [ ! -L "$p" ]; then find "$p" -type d ! -perm -700 -exec chmod u+rwx {} \; ; fi
+  done
+  rm -rf -- "$@"
+}
+
+# --- opening: the lock, and a look around. Runs in the main shell, which holds the lock while it lives.
+open_tools() {
+  for t in cp mv ln rm mkdir stat find xargs tar sha256sum sync readlink chmod cat tail flock; do
+    command -v "$t" >/dev/null 2>&1 || die missing-tool "$t"
+  done
+  stat -c %f / >/dev/null 2>&1 || die missing-tool stat-c
+}
+open_path() { [ -d "$1" ] || mkdir -p -- "$1" || die path; cd -P -- "$1" || die path; mkdir -p .cutover || die path; }
+# Busybox' flock cannot wait.
+take() { k=1; until flock -n "$1"; do [ "$k" -lt "$2" ] || return 1; k=$((k + 1)); sleep 1; done; }
+open_lock() {
+  true >>.cutover/lock && true >>.cutover/lock.upload || die path
+  exec 9>>.cutover/lock
+  # A run that just ended needs a moment until its shell is gone.
+  take 9 3 || { begin holder; cat .cutover/holder; end; die busy; }
+  # An upload of a run that is dead may still be writing: it is no child of that run's shell.
+  exec 8>>.cutover/lock.upload
+  take 8 20 || { begin holder; cat .cutover/holder; end; die busy; }
+  exec 8>&-
+  printf '%s\n' "$1" >.cutover/holder || die path
+}
+# Durable: the directory that holds `current`, which an earlier run may have left between its rename and its sync.
+open_layout() {
+  mkdir -p releases shared .cutover/seals .cutover/unfinished .cutover/staging || die path
+  sync . || die sync-current
+  # Is there an atomic rename of a link onto a link? `mv` without -T moves into what the link leads to.
+  rmtree .cutover/probe && mkdir .cutover/probe && ln -s . .cutover/probe/old && ln -s new .cutover/probe/new || die path
+  mv -fT .cutover/probe/new .cutover/probe/old && [ "$(readlink .cutover/probe/old)" = new ] || die no-atomic-rename
+  rmtree .cutover/probe
+}
+look() {
+  if [ -L current ]; then
+    begin current; readlink current; end
+    i=$(stat -L -c %d:%i current 2>/dev/null) && say current-identity "$i"
+  elif [ -e current ]; then say current-other; fi
+  list releases releases; list seals .cutover/seals; list unfinished .cutover/unfinished
+  list staging .cutover/staging; list private .cutover
+  begin log; if [ -f .cutover/log ]; then tail -n 1 .cutover/log; fi; end
+  case $(sync --help 2>&1 </dev/null) in *--file-system*|*-df*|*' -f'*|*'	-f'*) say syncfs yes ;; *) say syncfs no ;; esac
+  d=$(stat -L -c %d . releases .cutover 2>/dev/null); say devices $d
+  say room $(stat -f -c '%b %a %S %c %d' . 2>/dev/null)
+  b=
+  for r in releases/*; do
+    case ${r#releases/} in *[!0-9]*|'') continue ;; esac
+    if [ -d "$r" ] && [ ! -L "$r" ] && [ "$r" -ef current ]; then b=${r#releases/}; fi
+  done
+  if [ -n "$b" ]; then
+    say base "$b"
+    if [ -f ".cutover/seals/$b" ]; then begin seal; cat ".cutover/seals/$b"; end; tree "releases/$b"; fi
+  fi
+}
+# What lies in shared/, in those of its folders that the application has too.
+look_shared() { for d do if [ -d "shared/$d" ]; then items "shared/$d" || die look; fi; done; }
+
+# --- the deploy
+# Nothing durable.
+x_recover() { true >".cutover/seals/$1.live" || die recover; }
+# Durable after it: that these are gone. Only what has a note in `unfinished` gets here.
+x_sweep() {
+  for i in "$@"; do [ "releases/$i" -ef current ] && die sweep; done
+  for i in "$@"; do rm -f ".cutover/seals/$i.live" ".cutover/seals/$i" && rmtree "releases/$i" || die sweep; done
+  sync releases || die sweep
+  for i in "$@"; do rm -f ".cutover/unfinished/$i" || die sweep; done
+}
+x_sweep_private() { (cd .cutover && rmtree "$@") || die sweep; }
+# Durable after it: the note that this release is unfinished, and markers that recovery added.
+x_intend() {
+  if [ -e "releases/$1" ] || [ -L "releases/$1" ]; then die exists; fi
+  true >".cutover/unfinished/$1" || die intend
+  sync . .cutover .cutover/unfinished .cutover/seals || { [ -z "$2" ] || rm -f ".cutover/seals/$2.live"; die sync-intend; }
+}
+# Nothing durable. Reads the base, writes only the new release.
+x_copy() {
+  if [ -e "releases/$2" ] || [ -L "releases/$2" ]; then die copy; fi
+  cp -a -- "releases/$1" "releases/$2" || die copy
+}
+# Nothing durable. Puts in what was uploaded; nothing goes through a link: every folder that something is done in is checked first.
+x_put_all() {
+  if [ -e "releases/$1" ] || [ -L "releases/$1" ]; then die put-in; fi
+  mv -T ".cutover/staging/$1/tree" "releases/$1" || die put-in
+  (cd "releases/$1" && tar -xpof "../../.cutover/staging/$1/meta/dirs.tar") || die put-in
+}
+guard() { for d do if [ ! -d "$d" ] || [ -L "$d" ]; then exit 3; fi; done; }
+opendirs() { chmod u+rwx -- "$@" || exit 1; }
+x_put() {
+  n=$PWD/releases/$1; s=$PWD/.cutover/staging/$1
+  (cd "$n" && . "$s/meta/guard.sh"); case $? in 0) ;; 3) die drifted ;; *) die put-in ;; esac
+  if [ -s "$s/meta/remove" ]; then
+    (cd "$n" && xargs -0 sh -c 'rm -rf -- "$@" 2>/dev/null && exit
+      for p do if [ -d "$p" ] && [ ! -L "$p" ]; then find "$p" -type d ! -perm -700 -exec chmod u+rwx {} \; ; fi; done
+      rm -rf -- "$@"' sh <"$s/meta/remove") || die put-in
+  fi
+  (cd "$s/tree" && . "$s/meta/move.sh") || die put-in
+  (cd "$n" && tar -xpof "$s/meta/dirs.tar") || die put-in
+}
+# Reads only.
+x_verify() {
+  tree "releases/$1"
+  begin hashes
+  if [ -s ".cutover/staging/$1/meta/hash" ]; then
+    (cd "releases/$1" && xargs -0 sha256sum -- <"../../.cutover/staging/$1/meta/hash")
+  fi
+  end
+}
+# Nothing durable.
+x_seal() { mv -fT ".cutover/staging/$1/meta/seal" ".cutover/seals/$1" || die seal; }
+# Nothing durable. A fresh name: ln would follow a link that is already there.
+x_link() { ln -s "$1" "$2" || die link; }
+# Durable after it: everything written before it on these file systems, the temporary link included.
+barrier() { if [ "$#" = 0 ]; then sync; else sync -f -- "$@"; fi; }
+x_barrier() { barrier "$@" || die barrier; }
+where() { begin current; readlink current; end; }
+# Nothing durable. Atomic for readers.
+x_rename() {
+  if [ -e current ] && [ ! -L current ]; then die current-other; fi
+  say renaming
+  mv -fT "$1" current || { where; die rename; }
+}
+# Durable after it: the rename. A failed sync is never retried, its pages count as clean: a fresh link is renamed instead.
+x_sync_current() {
+  sync . && return
+  t=$1; l=$2; shift 2
+  for k in 1 2; do
+    ln -s "$t" "$l.$k" && barrier "$@" && mv -fT "$l.$k" current && sync . && return
+  done
+  where; die sync-rename
+}
+# Reports. Only here is anything said to be live.
+x_live() { if [ "$(readlink current)" != "$1" ]; then where; die not-current; fi; say live; }
+x_same() { if [ "$(readlink current)" != "$1" ]; then where; die not-current; fi; say same; }
+
+# --- after the cutover: a failure from here on is a warning.
+# Durable after it: the marker, and that the release is not unfinished.
+x_mark() {
+  true >".cutover/seals/$1.live" && rm -f ".cutover/unfinished/$1" || die mark
+  sync .cutover/seals .cutover/unfinished || die mark
+}
+# First a note, and marker and seal away, durably; only then the content: a seal never stands over missing files.
+x_prune() {
+  for i in "$@"; do
+    [ "releases/$i" -ef current ] && die prune
+    true >".cutover/unfinished/$i" || die prune
+  done
+  sync .cutover/unfinished || die prune
+  for i in "$@"; do rm -f ".cutover/seals/$i.live" ".cutover/seals/$i" || die prune; done
+  sync .cutover/seals || die prune
+  for i in "$@"; do rmtree "releases/$i" || die prune; done
+  sync releases || die prune
+  for i in "$@"; do rm -f ".cutover/unfinished/$i"; done
+}
+x_log() {
+  if [ -s .cutover/log ] && [ -n "$(tail -c 1 .cutover/log)" ]; then echo >>.cutover/log; fi
+  printf '%s\n' "$1" >>.cutover/log && sync .cutover/log || die log
+}
+x_unstage() { rmtree ".cutover/staging/$1" || die unstage; }
+# Best effort, before the cutover only: what is left is swept by the next deploy.
+x_abandon() {
+  rm -f ".cutover/next.$1."*
+  rmtree ".cutover/staging/$1"
+  # Without the note it is not ours.
+  if [ -e ".cutover/unfinished/$1" ]; then rm -f ".cutover/seals/$1"; rmtree "releases/$1"; fi
+}

@@ -1,0 +1,205 @@
+//! Parsing of what `find … -exec stat -c '//…'` and `tar` say about a tree.
+//!
+//! A record starts with `//`, which cannot occur inside a path that `find` prints, so names may hold newlines and
+//! anything else. Pure, total; fuzz targets.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use crate::manifest::{Entry, Sha};
+use crate::path::RelPath;
+
+/// One thing as `stat` saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// `st_mode`, type and permissions.
+    pub raw_mode: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time, whole seconds; may be before the epoch.
+    pub mtime: i64,
+}
+
+const S_IFMT: u32 = 0o170_000;
+const S_IFDIR: u32 = 0o040_000;
+const S_IFREG: u32 = 0o100_000;
+const S_IFLNK: u32 = 0o120_000;
+
+/// A tree on the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tree {
+    seen: BTreeMap<RelPath, Seen>,
+    links: BTreeMap<RelPath, Vec<u8>>,
+}
+
+impl Tree {
+    /// From the output of the `tree` and `links` sections; `None` if it is not that.
+    pub fn parse(tree: &[u8], links: &[u8]) -> Option<Self> {
+        Some(Self { seen: parse_tree(tree)?, links: parse_links(links)? })
+    }
+
+    /// A tree out of its parts, for tests and simulations.
+    pub fn from_parts(seen: BTreeMap<RelPath, Seen>, links: BTreeMap<RelPath, Vec<u8>>) -> Self {
+        Self { seen, links }
+    }
+
+    /// Whether anything is at `path`.
+    pub fn contains(&self, path: &RelPath) -> bool {
+        self.seen.contains_key(path)
+    }
+
+    /// Whether a directory (not a link to one) is at `path`.
+    pub fn is_dir(&self, path: &RelPath) -> bool {
+        self.seen.get(path).is_some_and(|s| s.raw_mode & S_IFMT == S_IFDIR)
+    }
+
+    /// The paths that `known` does not have.
+    pub fn beside<'a>(&'a self, known: &'a crate::manifest::Manifest) -> impl Iterator<Item = &'a RelPath> {
+        self.seen.keys().filter(|p| known.get(p).is_none())
+    }
+
+    /// Whether what is at `path` has `entry`'s type, size, mode, time and link text (content is not looked at).
+    pub fn is(&self, path: &RelPath, entry: &Entry) -> bool {
+        let Some(seen) = self.seen.get(path) else { return false };
+        let (kind, bits) = (seen.raw_mode & S_IFMT, seen.raw_mode & 0o7777);
+        match entry {
+            Entry::Dir { mode, .. } => kind == S_IFDIR && bits == *mode,
+            Entry::File { mode, mtime, size, .. } => {
+                kind == S_IFREG
+                    && bits == *mode
+                    && seen.size == *size
+                    && u64::try_from(seen.mtime) == Ok(*mtime)
+            }
+            Entry::Link { target } => kind == S_IFLNK && self.links.get(path) == Some(target),
+        }
+    }
+}
+
+/// Splits records that each start with `//` and end in a newline.
+fn records(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut out = Vec::new();
+    let Some(mut rest) = bytes.strip_prefix(b"//") else {
+        return bytes.is_empty().then_some(out);
+    };
+    while let Some(at) = rest.windows(3).position(|w| w == b"\n//") {
+        out.push(rest.get(..at)?);
+        rest = rest.get(at + 3..)?;
+    }
+    out.push(rest.strip_suffix(b"\n")?);
+    Some(out)
+}
+
+/// The next word and what follows its space.
+fn word(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let at = bytes.iter().position(|b| *b == b' ')?;
+    Some((std::str::from_utf8(bytes.get(..at)?).ok()?, bytes.get(at + 1..)?))
+}
+
+/// `//<raw mode, hex> <size> <mtime> <path>` records, as `find .` prints paths.
+pub fn parse_tree(bytes: &[u8]) -> Option<BTreeMap<RelPath, Seen>> {
+    records(bytes)?
+        .into_iter()
+        .map(|record| {
+            let (mode, rest) = word(record)?;
+            let (size, rest) = word(rest)?;
+            let (mtime, path) = word(rest)?;
+            let seen = Seen {
+                raw_mode: u32::from_str_radix(mode, 16).ok()?,
+                size: size.parse().ok()?,
+                mtime: mtime.parse().ok()?,
+            };
+            Some((RelPath::from_find(path)?, seen))
+        })
+        .collect()
+}
+
+/// The symbolic links of the tar archives (one or several, one after the other) that `tar -cf -` wrote.
+pub fn parse_links(bytes: &[u8]) -> Option<BTreeMap<RelPath, Vec<u8>>> {
+    let mut out = BTreeMap::new();
+    if bytes.is_empty() {
+        return Some(out);
+    }
+    let mut archive = tar::Archive::new(bytes.take(u64::MAX));
+    archive.set_ignore_zeros(true);
+    for entry in archive.entries().ok()? {
+        let entry = entry.ok()?;
+        if entry.header().entry_type() != tar::EntryType::Symlink {
+            continue;
+        }
+        let path = RelPath::from_find(&entry.path_bytes())?;
+        out.insert(path, entry.link_name_bytes()?.into_owned());
+    }
+    Some(out)
+}
+
+/// One entry of a flat directory listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its name, or for several directories in one listing the path from where `find` was told to start.
+    pub name: Vec<u8>,
+    /// Whether it is a directory; a link to one is not.
+    pub is_dir: bool,
+    /// Whether it is a symbolic link.
+    pub is_link: bool,
+    /// `device:inode`.
+    pub identity: String,
+}
+
+/// `//<raw mode, hex> <device:inode> <dir>/./<name>` records; the `/.` is taken out, and `dir` off the front.
+pub fn parse_items(dir: &[u8], bytes: &[u8]) -> Option<Vec<Item>> {
+    records(bytes)?
+        .into_iter()
+        .map(|record| {
+            let (mode, rest) = word(record)?;
+            let (identity, path) = word(rest)?;
+            let kind = u32::from_str_radix(mode, 16).ok()? & S_IFMT;
+            let at = path.windows(3).rposition(|w| w == b"/./")?;
+            let mut name = path.get(..at)?.to_vec();
+            name.push(b'/');
+            name.extend_from_slice(path.get(at + 3..)?);
+            let name = name.strip_prefix(dir)?.strip_prefix(b"/")?.to_vec();
+            Some(Item {
+                name,
+                is_dir: kind == S_IFDIR,
+                is_link: kind == S_IFLNK,
+                identity: identity.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// What `sha256sum` printed for exactly these paths in this order; `None` if it is not that.
+///
+/// GNU escapes names with a backslash, newline or carriage return and marks the line with a leading backslash; busybox does not. The names are known, so both forms are matched, never parsed.
+pub fn parse_hashes(paths: &[&RelPath], bytes: &[u8]) -> Option<Vec<Sha>> {
+    let mut rest = bytes;
+    let mut out = Vec::with_capacity(paths.len());
+    for path in paths {
+        let (escaped, line) = match rest.strip_prefix(b"\\") {
+            Some(line) => (true, line),
+            None => (false, rest),
+        };
+        out.push(Sha::from_hex(line.get(..64)?)?);
+        let line = line.get(64..)?;
+        let line = line.strip_prefix(b"  ").or_else(|| line.strip_prefix(b" *"))?;
+        let mut name = path.dotted();
+        if escaped {
+            name = gnu_escape(&name);
+        }
+        rest = line.strip_prefix(name.as_slice())?.strip_prefix(b"\n")?;
+    }
+    rest.is_empty().then_some(out)
+}
+
+fn gnu_escape(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    for b in name {
+        match b {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            _ => out.push(*b),
+        }
+    }
+    out
+}

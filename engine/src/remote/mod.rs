@@ -1,0 +1,24 @@
+//! What is said to a host and what it answers: shell on the way out, framed bytes on the way back.
+//!
+//! Pure: nothing here does I/O. [`steps`] writes shell, [`frame`] takes its output apart, [`listing`] and [`observed`]
+//! give it meaning, and never panic on what a host sends.
+//!
+//! Layout of `<path>/.cutover/` on the host:
+//!
+//! | entry | is |
+//! |---|---|
+//! | `lock` | flock(2) file, held by the remote shell and inherited by what it starts |
+//! | `lock.upload` | the same for the upload's process, which is not a child of that shell |
+//! | `holder` | who holds the lock: a fencing token, then words for people |
+//! | `seals/<id>` | the manifest of a release, ending in its own digest |
+//! | `seals/<id>.live` | marker: this release has been live, durably; a seal counts only with it |
+//! | `unfinished/<id>` | intent, durable before `releases/<id>` is made or loses its marker: *only* what has one is ever swept, so releases that other tools made are left alone |
+//! | `staging/<id>` | what is uploaded, before it is put in |
+//! | `next.<id>.<nonce>` | a temporary link, to be renamed onto `current` |
+//! | `log` | one line a deploy, appended |
+
+pub mod frame;
+pub mod listing;
+pub mod observed;
+pub mod quote;
+pub mod steps;

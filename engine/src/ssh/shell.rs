@@ -1,0 +1,162 @@
+//! Talking to the shell on a channel: scripts in, framed events out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg, ChannelWriteHalf};
+use tokio::sync::mpsc;
+
+use crate::remote::frame::{Event, Frames};
+use crate::remote::quote;
+use crate::text::printable;
+
+/// No single phase of a deploy takes longer; then something on the host hangs.
+pub const PHASE_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// What the host said on its error stream is kept this far, for people.
+const STDERR_BYTES: usize = 4096;
+
+/// A shell on a channel of its own. A task drains the channel all the time.
+pub struct Shell {
+    writer: Arc<ChannelWriteHalf<Msg>>,
+    events: mpsc::UnboundedReceiver<Said>,
+    stderr: Vec<u8>,
+}
+
+/// What the draining task passes on.
+enum Said {
+    Event(Event),
+    Stderr(Vec<u8>),
+    Refused,
+    TooMuch,
+}
+
+/// How a phase ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The host finished it with this status.
+    Status(u32),
+    /// The shell ended without finishing it: the connection or the host's shell is gone.
+    Lost(String),
+}
+
+/// How many times this process waited for an answer of a host, counted for tests.
+pub static ROUND_TRIPS: AtomicU32 = AtomicU32::new(0);
+
+impl Shell {
+    /// Takes over a channel on which a shell was started.
+    pub fn new(channel: Channel<Msg>, token: &str) -> Self {
+        let (mut reader, writer) = channel.split();
+        let (sender, events) = mpsc::unbounded_channel();
+        let mut frames = Frames::new(token);
+        tokio::spawn(async move {
+            while let Some(message) = reader.wait().await {
+                let said = match message {
+                    ChannelMsg::Data { data } => match frames.feed(&data) {
+                        Some(events) => events.into_iter().map(Said::Event).collect(),
+                        None => vec![Said::TooMuch],
+                    },
+                    ChannelMsg::ExtendedData { data, .. } => vec![Said::Stderr(data.to_vec())],
+                    ChannelMsg::Failure => vec![Said::Refused],
+                    _ => vec![],
+                };
+                let mut ends = false;
+                for one in said {
+                    ends |= matches!(one, Said::TooMuch);
+                    ends |= sender.send(one).is_err();
+                }
+                if ends {
+                    break;
+                }
+            }
+        });
+        let writer = Arc::new(writer);
+        Self { writer, events, stderr: Vec::new() }
+    }
+
+    /// The input, to send on while the output is waited for.
+    pub(crate) fn input(&self) -> Arc<ChannelWriteHalf<Msg>> {
+        Arc::clone(&self.writer)
+    }
+
+    /// Adds to the complaints what another channel said.
+    pub(crate) fn note_complaint(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.stderr.extend_from_slice(text.as_bytes());
+            self.stderr.push(b'\n');
+        }
+    }
+
+    /// Sends bytes to the shell.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub async fn send(&self, bytes: Vec<u8>) -> Result<(), russh::Error> {
+        self.writer.data_bytes(bytes).await
+    }
+
+    /// Ends the shell's input.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub async fn end_input(&self) -> Result<(), russh::Error> {
+        self.writer.eof().await
+    }
+
+    /// Waits for the end of the phase that was sent; every event goes to `each` at once.
+    pub async fn finish(&mut self, mut each: impl FnMut(Event)) -> Ended {
+        ROUND_TRIPS.fetch_add(1, Ordering::Relaxed);
+        let waiting = async {
+            loop {
+                match self.events.recv().await {
+                    None => return Ended::Lost("the connection or the remote shell ended".to_owned()),
+                    Some(Said::Refused) => return Ended::Lost("the host does not start a shell".to_owned()),
+                    Some(Said::TooMuch) => return Ended::Lost("the host answers without end".to_owned()),
+                    Some(Said::Stderr(bytes)) => {
+                        self.stderr.extend_from_slice(&bytes);
+                        let over = self.stderr.len().saturating_sub(STDERR_BYTES);
+                        self.stderr.drain(..over);
+                    }
+                    Some(Said::Event(Event::Note(words))) => match words.as_slice() {
+                        [phase, status] if phase == "phase" => {
+                            return Ended::Status(status.parse().unwrap_or(u32::MAX));
+                        }
+                        _ => each(Event::Note(words)),
+                    },
+                    Some(Said::Event(event)) => each(event),
+                }
+            }
+        };
+        tokio::time::timeout(PHASE_TIMEOUT, waiting)
+            .await
+            .unwrap_or_else(|_| Ended::Lost("the host takes longer than an hour".to_owned()))
+    }
+
+    /// The end of what the host said on its error stream, in one printable line; what is on its way is waited for
+    /// shortly.
+    pub async fn complaints(&mut self) -> String {
+        while let Ok(Some(said)) = tokio::time::timeout(Duration::from_millis(200), self.events.recv()).await
+        {
+            if let Said::Stderr(bytes) = said {
+                self.stderr.extend_from_slice(&bytes);
+            }
+        }
+        let over = self.stderr.len().saturating_sub(STDERR_BYTES);
+        let tail = self.stderr.get(over..).unwrap_or_default();
+        let lines: Vec<String> =
+            tail.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(printable).collect();
+        let last = lines.len().saturating_sub(3);
+        lines.get(last..).unwrap_or_default().join("; ")
+    }
+}
+
+/// A word for a hint: quoted when it has to be.
+pub fn for_people(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,~".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    String::from_utf8_lossy(&quote::word(word.as_bytes())).into_owned()
+}

@@ -1,0 +1,180 @@
+//! `cutover.toml` and the command line, as users see them when they err.
+
+use std::path::Path;
+use std::process::Command;
+
+use cutover::config::parse;
+
+const GOOD: &str = "version = 1\n[targets.production]\nhost = \"example.com\"\nuser = \"app\"\npath = \"/srv/app/\"\nsource = \"dist\"\n";
+
+fn error(text: &str, name: Option<&str>) -> String {
+    match parse(text, Path::new("dir/cutover.toml"), name) {
+        Ok(target) => format!("{target:#?}"),
+        Err(e) => e.hint.as_ref().map_or_else(|| e.to_string(), |h| format!("{e}\nhint: {h}")),
+    }
+}
+
+#[test]
+fn defaults() {
+    let target = parse(GOOD, Path::new("dir/cutover.toml"), None).expect("good");
+    assert_eq!(
+        (target.name.as_str(), target.address.port, target.path.as_str()),
+        ("production", 22, "/srv/app")
+    );
+    assert_eq!(target.source, Path::new("dir/dist"));
+    assert!(target.address.known_hosts.ends_with(".ssh/known_hosts"));
+}
+
+#[test]
+fn errors() {
+    let with = |line: &str| error(&format!("{GOOD}{line}\n"), None);
+    let swap = |from: &str, to: &str| error(&GOOD.replace(from, to), None);
+    let second =
+        format!("{GOOD}[targets.staging]\nhost = \"b\"\nuser = \"app\"\npath = \"/srv\"\nsource = \"x\"\n");
+    let all = [
+        with("hosts = \"b\""),
+        with("keep = 5"),
+        with("known_host = \"x\""),
+        with("port = \"22\""),
+        with("port = 0"),
+        with("port = 70000"),
+        swap("version = 1", "version = 2"),
+        swap("version = 1\n", ""),
+        swap("version = 1", "version = 1\ntarget = 3"),
+        swap("user = \"app\"\n", ""),
+        swap("\"app\"", "\"a b\""),
+        swap("example.com", "-oProxyCommand=x"),
+        swap("/srv/app/", "srv/app"),
+        swap("/srv/app/", "/srv/../app"),
+        swap("/srv/app/", "/"),
+        swap("/srv/app/", "/srv\\nx"),
+        swap("[targets.production]", "[targets.production"),
+        error("version = 1\n", None),
+        error(&second, None),
+        error(&second, Some("stagin")),
+    ]
+    .join("\n\n");
+    insta::assert_snapshot!(all, @r#"
+    dir/cutover.toml:7: unknown key `hosts` in target `production`
+    hint: did you mean `host`?
+
+    dir/cutover.toml:7: unknown key `keep` in target `production`
+    hint: known here: host, port, user, path, source, identity, known_hosts
+
+    dir/cutover.toml:7: unknown key `known_host` in target `production`
+    hint: did you mean `known_hosts`?
+
+    dir/cutover.toml:7: target `production`: invalid type: string "22", expected u16
+
+    dir/cutover.toml:7: target `production`: `port` is not a port
+
+    dir/cutover.toml:7: target `production`: invalid value: integer `70000`, expected u16
+
+    dir/cutover.toml:1: `version` is not 1, the only one known here
+
+    dir/cutover.toml: `version` is missing
+    hint: start the file with `version = 1`
+
+    dir/cutover.toml:2: unknown key `target`
+    hint: did you mean `targets`?
+
+    dir/cutover.toml:2: target `production`: missing field `user`
+
+    dir/cutover.toml:4: target `production`: `user` is not a user name
+
+    dir/cutover.toml:3: target `production`: `host` is not a host name or an IP address
+
+    dir/cutover.toml:5: target `production`: `path` is not absolute
+
+    dir/cutover.toml:5: target `production`: `path` has `.` or `..` in it
+
+    dir/cutover.toml:5: target `production`: `path` is the root of the file system
+
+    dir/cutover.toml:5: target `production`: `path` has control characters
+
+    dir/cutover.toml:2: unclosed table, expected `]`
+
+    dir/cutover.toml: there is no target
+    hint: a target looks like: [targets.production] host = "…" user = "…" path = "/srv/app" source = "dist"
+
+    dir/cutover.toml: there are several targets
+    hint: name one of: production, staging
+
+    dir/cutover.toml: there is no target `stagin`
+    hint: did you mean `staging`?
+    "#);
+}
+
+#[test]
+fn help() {
+    let run = |args: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_cutover"))
+            .args(args)
+            .env("COLUMNS", "100")
+            .output()
+            .expect("run");
+        format!(
+            "{}{}exit: {:?}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr),
+            out.status.code()
+        )
+    };
+    insta::assert_snapshot!(run(&["--help"]), @r"
+    Zero-downtime deploys over plain SSH
+
+    Usage: cutover <COMMAND>
+
+    Commands:
+      deploy  Deploy a directory: prepare a release beside the live one, then switch to it atomically
+      help    Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+    exit: Some(0)
+    ");
+    insta::assert_snapshot!(run(&["deploy", "--help"]), @r"
+    Deploy a directory: prepare a release beside the live one, then switch to it atomically
+
+    Exit codes: 0 live, or nothing to do; 1 not live, `current` untouched; 2 wrong usage or
+    configuration; 3 not certain what is live.
+
+    Usage: cutover deploy [OPTIONS] [TARGET]
+
+    Arguments:
+      [TARGET]
+              The target in cutover.toml; needed if there are several
+
+    Options:
+          --config <FILE>
+              The configuration
+              
+              [default: cutover.toml]
+
+          --dry-run
+              Print the plan from the host's real state and change nothing
+
+      -v, --verbose
+              Print the plan before it is carried out
+
+      -h, --help
+              Print help (see a summary with '-h')
+    exit: Some(0)
+    ");
+    insta::assert_snapshot!(run(&["deploy", "--keep", "3"]), @r"
+    error: unexpected argument '--keep' found
+
+      tip: to pass '--keep' as a value, use '-- --keep'
+
+    Usage: cutover deploy [OPTIONS] [TARGET]
+
+    For more information, try '--help'.
+    exit: Some(2)
+    ");
+    insta::assert_snapshot!(run(&["deploy", "--config", "/nowhere/cutover.toml"]), @r"
+    error: /nowhere/cutover.toml: cannot be read: No such file or directory (os error 2)
+    hint: name the configuration with --config, or run this where cutover.toml is
+    exit: Some(2)
+    ");
+}

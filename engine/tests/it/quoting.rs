@@ -1,0 +1,81 @@
+//! Quoted words through real shells: whatever goes in comes out.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use cutover::remote::quote::{calls, word};
+use proptest::prelude::*;
+
+/// Runs a script from standard input, as it is done on a host.
+fn run(shell: &[&str], script: &[u8]) -> Option<Vec<u8>> {
+    let (program, args) = shell.split_first()?;
+    let mut child = Command::new(program)
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    child.stdin.take()?.write_all(script).ok()?;
+    Some(child.wait_with_output().ok()?.stdout)
+}
+
+const SHELLS: &[&[&str]] = &[&["sh"], &["dash"], &["bash", "--posix"], &["busybox", "ash"]];
+
+fn shells() -> impl Iterator<Item = &'static [&'static str]> {
+    SHELLS.iter().copied().filter(|s| {
+        let there = run(s, b"echo yes").as_deref() == Some(b"yes\n");
+        if !there {
+            eprintln!("skipped: there is no {} on this machine", s.join(" "));
+        }
+        there
+    })
+}
+
+/// The script that prints its words, each ended by NUL.
+fn script(words: &[Vec<u8>]) -> Vec<u8> {
+    let mut script = b"p() { printf '%s\\000' \"$@\"; }\n".to_vec();
+    script.extend_from_slice(&calls("p", words.iter().map(Vec::as_slice), b""));
+    script
+}
+
+fn expected(words: &[Vec<u8>]) -> Vec<u8> {
+    words.iter().flat_map(|w| w.iter().copied().chain([0])).collect()
+}
+
+#[test]
+fn every_byte_alone_and_together() {
+    let mut words: Vec<Vec<u8>> = (1..=255).map(|b| vec![b]).collect();
+    words.push((1..=255).collect());
+    words.push(b"'".repeat(3));
+    words.push(Vec::new());
+    for shell in shells() {
+        assert_eq!(run(shell, &script(&words)), Some(expected(&words)), "{shell:?}");
+    }
+}
+
+#[test]
+fn a_word_is_one_word() {
+    assert_eq!(word(b"a'b"), b"'a'\\''b'");
+    assert_eq!(word(b""), b"''");
+}
+
+#[test]
+fn many_words_are_several_calls() {
+    let words: Vec<Vec<u8>> = (0..5000).map(|n| format!("word {n}").into_bytes()).collect();
+    let script = script(&words);
+    assert!(script.split(|b| *b == b'\n').count() > 3);
+    for shell in shells() {
+        assert_eq!(run(shell, &script), Some(expected(&words)), "{shell:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn arbitrary_bytes(words in prop::collection::vec(prop::collection::vec(1_u8..=255, 0..60), 1..40)) {
+        for shell in shells() {
+            prop_assert_eq!(run(shell, &script(&words)), Some(expected(&words)), "{:?}", shell);
+        }
+    }
+}
