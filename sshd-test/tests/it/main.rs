@@ -1,0 +1,21 @@
+//! Real clients against the server, and attempts to break out of its sandbox.
+//!
+//! - [`support`]: a server with a directory as its disk, an observer that remembers, clients as child processes
+//! - [`confinement`]: what a program in the sandbox cannot do
+//! - [`commands`]: commands over SSH: streams, status, signals, authentication
+//! - [`channels`]: several sessions on one connection, and clients that do not read
+//! - [`transfers`]: sftp, scp and rsync
+//! - [`protocol`]: SFTP spoken by hand: what no client sends, and names that are not text
+//! - [`syncs`]: what the observer is told
+//! - [`lifetime`]: what ends when, and that nothing is left
+//!
+//! Tests need root and the usual programs; without, they say `skipped: why` and pass.
+
+mod channels;
+mod commands;
+mod confinement;
+mod lifetime;
+mod protocol;
+mod support;
+mod syncs;
+mod transfers;
