@@ -1,0 +1,213 @@
+//! What a release should hold: the source, the shared links, and what the subject declared that it adds.
+//!
+//! The judge's own naive reading of the rules. It never asks a tool, and never looks at what a tool says about itself.
+
+use globset::GlobSet;
+use simfs::{Name, Seq, Trace, View};
+
+use super::golden::{Golden, join};
+use super::walk::{End, names, walk_live};
+use super::{Scenario, SharedRule};
+use crate::tree::{Difference, Node, Tree, node_difference};
+
+/// Declarations about what a subject's releases look like, beyond the source.
+#[derive(Clone, Debug)]
+pub struct Expect {
+    /// How `shared/` appears in a release.
+    pub shared: SharedRule,
+    /// Paths that the tool adds, changes or leaves out on its own account.
+    pub adds: GlobSet,
+    /// The permission bits that are compared with the source's.
+    pub mode_mask: u32,
+}
+
+/// A release as it should be.
+pub(crate) struct Expected {
+    /// The source without what shared links replace.
+    tree: Tree,
+    /// Where a link into `shared/` should be, at the same path.
+    links: Vec<Vec<u8>>,
+}
+
+impl Expected {
+    /// What a deploy of `source` should put live, given what `shared/` held when it began.
+    pub(crate) fn new(source: &Tree, shared: &Tree, rule: &SharedRule) -> Self {
+        let mut expected = Self { tree: source.clone(), links: Vec::new() };
+        match rule {
+            SharedRule::None => {}
+            SharedRule::DropDown => expected.drop_down(b"", source, shared),
+            SharedRule::Exact(paths) => {
+                for path in paths {
+                    expected.replace_by_link(path);
+                }
+            }
+        }
+        expected
+    }
+
+    /// For each name in a shared directory: not in the application, link it; a directory there, look into it;
+    /// anything else there, the application's wins.
+    fn drop_down(&mut self, dir: &[u8], source: &Tree, shared: &Tree) {
+        for (path, node) in shared {
+            let below = path.strip_prefix(dir).map(|rest| rest.strip_prefix(b"/").unwrap_or(rest));
+            let direct = below.is_some_and(|rest| !rest.is_empty() && !rest.contains(&b'/'));
+            let inside = dir.is_empty() || path.get(dir.len()) == Some(&b'/');
+            if !direct || !inside {
+                continue;
+            }
+            match (source.get(path), node) {
+                (None, _) => self.links.push(path.clone()),
+                (Some(Node::Dir { .. }), Node::Dir { .. }) => self.drop_down(path, source, shared),
+                (Some(_), _) => {}
+            }
+        }
+    }
+
+    fn replace_by_link(&mut self, path: &[u8]) {
+        let below = join(path, b"");
+        self.tree.retain(|p, _| p != path && !p.starts_with(&below));
+        for (at, byte) in path.iter().enumerate() {
+            if *byte == b'/' {
+                self.tree.entry(path[..at].to_vec()).or_insert(Node::Dir { mode: 0o755 });
+            }
+        }
+        self.links.push(path.to_vec());
+    }
+}
+
+/// The first way in which a release that went live at op `k` is not what its deploy should have put there.
+pub(crate) fn complaint(
+    trace: &Trace,
+    k: Seq,
+    scenario: &Scenario,
+    golden: &Golden,
+    release: &[Name],
+    expected: &Expected,
+) -> Option<Difference> {
+    let expect = &scenario.expect;
+    let is = golden.to_tree();
+    let added = |path: &[u8]| {
+        let text = String::from_utf8_lossy(path);
+        !expect.adds.is_empty() && expect.adds.is_match(&*text)
+    };
+    let masked = |node: &Node| match node {
+        Node::Dir { mode } => Node::Dir { mode: mode & expect.mode_mask },
+        Node::File { mode, content } => {
+            Node::File { mode: mode & expect.mode_mask, content: content.clone() }
+        }
+        other => other.clone(),
+    };
+    for (path, should) in &expected.tree {
+        // The release directory itself is made by the tool, with a mode of its own.
+        if path.is_empty() || added(path) {
+            continue;
+        }
+        let what = match is.get(path) {
+            None => Some("is missing".to_owned()),
+            Some(node) => node_difference(&masked(node), &masked(should)),
+        };
+        if let Some(what) = what {
+            return Some(Difference { path: path.clone(), what });
+        }
+    }
+    for path in &expected.links {
+        if !leads_to_shared(trace, k, scenario, &is, release, path) && !added(path) {
+            let what = "is not a link to the same path below shared/".to_owned();
+            return Some(Difference { path: path.clone(), what });
+        }
+    }
+    let extra = is
+        .keys()
+        .find(|path| !expected.tree.contains_key(*path) && !expected.links.contains(path) && !added(path))?;
+    Some(Difference { path: extra.clone(), what: "should not be there".to_owned() })
+}
+
+fn leads_to_shared(
+    trace: &Trace,
+    k: Seq,
+    scenario: &Scenario,
+    is: &Tree,
+    release: &[Name],
+    path: &[u8],
+) -> bool {
+    let Some(Node::Symlink { target }) = is.get(path) else { return false };
+    let shared: Vec<Name> = scenario.shared_path().into_iter().chain(names(path)).collect();
+    let link: Vec<Name> = release.iter().cloned().chain(names(path)).collect();
+    let lexical = if target.starts_with(b"/") {
+        names(target).strip_prefix(&scenario.mount[..]).map(normal)
+    } else {
+        let dir = link[..link.len().saturating_sub(1)].to_vec();
+        Some(normal(&dir.into_iter().chain(names(target)).collect::<Vec<_>>()))
+    };
+    if lexical.as_ref() == Some(&shared) {
+        return true;
+    }
+    let ends = |path: &[Name]| match walk_live(trace, k, &scenario.mount, path).0 {
+        End::Dir { ino, .. } | End::File { ino } => Some(ino),
+        _ => None,
+    };
+    ends(&link).is_some() && ends(&link) == ends(&shared)
+}
+
+/// A path with its `..` taken out, as text.
+fn normal(path: &[Name]) -> Vec<Name> {
+    let mut out: Vec<Name> = Vec::new();
+    for name in path {
+        if &name[..] == b".." {
+            out.pop();
+        } else {
+            out.push(name.clone());
+        }
+    }
+    out
+}
+
+/// The tree below `shared/` in a live state; empty where there is none.
+pub(crate) fn shared_at(trace: &Trace, k: Seq, scenario: &Scenario) -> Option<Golden> {
+    match walk_live(trace, k, &scenario.mount, &scenario.shared_path()).0 {
+        End::Dir { ino, .. } => Golden::capture(View::live(trace, k), ino),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(paths: &[(&str, char)]) -> Tree {
+        let node = |kind| match kind {
+            'd' => Node::Dir { mode: 0o755 },
+            'l' => Node::Symlink { target: b"x".to_vec() },
+            _ => Node::File { mode: 0o644, content: crate::tree::Content::default() },
+        };
+        let root = (Vec::new(), Node::Dir { mode: 0o755 });
+        let below = paths.iter().map(|(path, kind)| (path.as_bytes().to_vec(), node(*kind)));
+        std::iter::once(root).chain(below).collect()
+    }
+
+    fn links(source: &[(&str, char)], shared: &[(&str, char)], rule: &SharedRule) -> Vec<String> {
+        let expected = Expected::new(&tree(source), &tree(shared), rule);
+        expected.links.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
+    }
+
+    #[test]
+    fn drop_down_links_the_topmost_path_that_the_application_does_not_have() {
+        let shared = [("a", 'd'), ("a/b", 'd'), ("a/b/c", 'f'), ("a/d", 'f'), ("ab", 'f')];
+        let rule = SharedRule::DropDown;
+        assert_eq!(links(&[], &shared, &rule), ["a", "ab"]);
+        assert_eq!(links(&[("a", 'd')], &shared, &rule), ["a/b", "a/d", "ab"]);
+        assert_eq!(links(&[("a", 'd'), ("a/b", 'd')], &shared, &rule), ["a/b/c", "a/d", "ab"]);
+        assert_eq!(links(&[("a", 'f'), ("ab", 'f')], &shared, &rule), [""; 0]);
+        assert_eq!(links(&[("a", 'l'), ("ab", 'd')], &shared, &rule), [""; 0]);
+    }
+
+    #[test]
+    fn exact_links_replace_what_the_application_has() {
+        let source = [("a", 'd'), ("a/x", 'f'), ("ax", 'f')];
+        let rule = SharedRule::Exact(vec![b"a".to_vec(), b"log/today".to_vec()]);
+        let expected = Expected::new(&tree(&source), &tree(&[]), &rule);
+        let left: Vec<_> = expected.tree.keys().map(|p| String::from_utf8_lossy(p).into_owned()).collect();
+        assert_eq!(left, ["", "ax", "log"]);
+        assert_eq!(expected.links, [b"a".to_vec(), b"log/today".to_vec()]);
+    }
+}

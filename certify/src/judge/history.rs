@@ -1,0 +1,293 @@
+//! What happened in a trace, in terms of deploys: who went live when, and what was permitted when.
+//!
+//! Read off the live states alone. This is bookkeeping; whether a promise holds is decided elsewhere.
+
+use simfs::trace::OpKind;
+use simfs::{Cell, MarkKind, Name, Seq, Trace, View, Window};
+
+use super::Scenario;
+use super::expect::{Expected, complaint, shared_at};
+use super::golden::Golden;
+use super::walk::{End, walk_live};
+use crate::tree::{Difference, Tree};
+
+/// One run of the tool.
+#[derive(Clone, Debug)]
+pub(crate) struct Deploy {
+    pub(crate) number: u32,
+    /// The last op before it began.
+    pub(crate) begin: Seq,
+    /// The last op before it reported that it is live.
+    pub(crate) ack: Option<Seq>,
+    /// The last op before it ended.
+    pub(crate) end: Option<DeployEnd>,
+    /// The last op before the next deploy began.
+    pub(crate) until: Seq,
+}
+
+/// How a run of the tool ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeployEnd {
+    pub(crate) at: Seq,
+    pub(crate) ok: bool,
+    pub(crate) cleanup_pending: bool,
+}
+
+/// A directory that `current` resolved to at some instant.
+#[derive(Clone, Debug)]
+pub(crate) struct Release {
+    pub(crate) golden: Golden,
+    /// Where it was when it went live, from the root of the disk.
+    pub(crate) path: Vec<Name>,
+    /// The op that made it live.
+    pub(crate) born: Seq,
+    /// How it differed from what its deploy should have put live.
+    pub(crate) wrong: Option<Difference>,
+    /// When it was first acknowledged.
+    pub(crate) acked: Option<Seq>,
+}
+
+impl Release {
+    /// For people: the path below the deploy path.
+    pub(crate) fn name(&self) -> String {
+        let from = self.path.len().saturating_sub(2);
+        let names: Vec<_> = self.path[from..].iter().map(|name| crate::tree::show(name)).collect();
+        names.join("/")
+    }
+}
+
+/// What `current` resolves to, from an op on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Current {
+    Release(usize),
+    Nothing,
+    Elsewhere(&'static str),
+}
+
+/// A switch from one directory to another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cutover {
+    pub(crate) at: Seq,
+    pub(crate) to: usize,
+    pub(crate) from: Option<usize>,
+    /// Index of the deploy it happened in.
+    pub(crate) deploy: Option<usize>,
+}
+
+/// A stretch of crash points with one permitted set. Stretches meet at marks: the op before a mark is in both, so a
+/// state there has to be permitted by both.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) window: Window,
+    /// Releases.
+    pub(crate) permitted: Vec<usize>,
+    /// Something was acknowledged before.
+    pub(crate) acked: bool,
+}
+
+/// All of it.
+pub(crate) struct History {
+    pub(crate) deploys: Vec<Deploy>,
+    pub(crate) releases: Vec<Release>,
+    pub(crate) cutovers: Vec<Cutover>,
+    /// Changes of `current`, ascending; the first is at op 0.
+    pub(crate) current: Vec<(Seq, Current)>,
+    pub(crate) segments: Vec<Segment>,
+    /// Acknowledgements of something that is not what was deployed.
+    pub(crate) false_acks: Vec<(Seq, u32, String)>,
+}
+
+impl History {
+    /// Reads the history off a trace.
+    pub(crate) fn new(trace: &Trace, scenario: &Scenario) -> Self {
+        let mut history = Self {
+            deploys: deploys(trace),
+            releases: Vec::new(),
+            cutovers: Vec::new(),
+            current: Vec::new(),
+            segments: Vec::new(),
+            false_acks: Vec::new(),
+        };
+        history.follow_current(trace, scenario);
+        history.judge_acks(trace, scenario);
+        history.segments = history.permissions(trace);
+        history
+    }
+
+    /// The deploy during which, or after which, an op happened.
+    pub(crate) fn deploy_of(&self, k: Seq) -> Option<usize> {
+        self.deploys.iter().rposition(|deploy| deploy.begin < k)
+    }
+
+    /// What `current` resolves to after op `k`.
+    pub(crate) fn current_at(&self, k: Seq) -> &Current {
+        let upto = self.current.partition_point(|(at, _)| *at <= k);
+        upto.checked_sub(1).map_or(&Current::Nothing, |at| &self.current[at].1)
+    }
+
+    /// The first crash point at which a release is permitted.
+    pub(crate) fn permitted_from(&self, release: usize) -> Option<Seq> {
+        self.segments.iter().find(|s| s.permitted.contains(&release)).map(|s| s.window.lo)
+    }
+
+    /// The first acknowledgement of all.
+    pub(crate) fn first_ack(&self) -> Option<Seq> {
+        self.deploys.iter().filter_map(|deploy| deploy.ack).min()
+    }
+
+    fn follow_current(&mut self, trace: &Trace, scenario: &Scenario) {
+        let path = scenario.current_path();
+        let mut looked_at = None;
+        let mut live: Option<usize> = None;
+        for k in 0..=trace.last() {
+            let effects = &trace.ops()[k as usize].effects;
+            let touched = |cells: &std::collections::HashSet<Cell>| {
+                effects.clone().any(|e| cells.contains(trace.cell(trace.effects()[e as usize].cell)))
+            };
+            if looked_at.as_ref().is_some_and(|cells| !touched(cells)) {
+                continue;
+            }
+            let (end, cells) = walk_live(trace, k, &scenario.mount, &path);
+            looked_at = Some(cells);
+            let now = match end {
+                End::Dir { ino, path } => {
+                    let known = self.releases.iter().position(|release| release.golden.ino == ino);
+                    let to = known.unwrap_or_else(|| self.add_release(trace, scenario, k, ino, path));
+                    if live != Some(to) && k > 0 {
+                        let deploy = self.deploy_of(k);
+                        self.cutovers.push(Cutover { at: k, to, from: live, deploy });
+                    }
+                    live = Some(to);
+                    Current::Release(to)
+                }
+                End::Nothing => Current::Nothing,
+                End::File { .. } => Current::Elsewhere("a file"),
+                End::Elsewhere(what) => Current::Elsewhere(what),
+            };
+            if self.current.last().is_none_or(|(_, before)| *before != now) {
+                self.current.push((k, now));
+            }
+        }
+    }
+
+    fn add_release(
+        &mut self,
+        trace: &Trace,
+        scenario: &Scenario,
+        k: Seq,
+        ino: simfs::Ino,
+        path: Vec<Name>,
+    ) -> usize {
+        let golden = Golden::capture(View::live(trace, k), ino)
+            .expect("the walk just ended at this directory, so it exists");
+        let wrong = match self.deploy_of(k) {
+            Some(deploy) => self.complaint(trace, scenario, deploy, k, &golden, &path),
+            None => None,
+        };
+        self.releases.push(Release { golden, path, born: k, wrong, acked: None });
+        self.releases.len() - 1
+    }
+
+    fn complaint(
+        &self,
+        trace: &Trace,
+        scenario: &Scenario,
+        deploy: usize,
+        k: Seq,
+        golden: &Golden,
+        path: &[Name],
+    ) -> Option<Difference> {
+        let deploy = &self.deploys[deploy];
+        let source = scenario.source(deploy.number)?;
+        let shared = shared_at(trace, deploy.begin, scenario);
+        let shared = shared.map_or_else(Tree::new, |shared| shared.to_tree());
+        let expected = Expected::new(source, &shared, &scenario.expect.shared);
+        complaint(trace, k, scenario, golden, path, &expected)
+    }
+
+    /// An acknowledgement has to find the release that was deployed.
+    fn judge_acks(&mut self, trace: &Trace, scenario: &Scenario) {
+        for at in 0..self.deploys.len() {
+            let deploy = &self.deploys[at];
+            let (Some(ack), number) = (deploy.ack, deploy.number) else { continue };
+            let wrong = match self.current_at(ack).clone() {
+                Current::Release(release) => {
+                    let known = &mut self.releases[release];
+                    known.acked = known.acked.or(Some(ack));
+                    let known = &self.releases[release];
+                    self.complaint(trace, scenario, at, ack, &known.golden, &known.path)
+                        .map(|difference| format!("`current` is {}, in which {difference}", known.name()))
+                }
+                Current::Nothing => Some("`current` resolves to nothing".to_owned()),
+                Current::Elsewhere(what) => Some(format!("`current` resolves to {what}")),
+            };
+            if let Some(wrong) = wrong {
+                self.false_acks.push((ack, number, wrong));
+            }
+        }
+    }
+
+    fn permissions(&self, trace: &Trace) -> Vec<Segment> {
+        let mut segments: Vec<Segment> = Vec::new();
+        let mut permitted: Vec<usize> = Vec::new();
+        let mut acked = false;
+        let mut lo = 0;
+        if let Some((0, Current::Release(release))) = self.current.first() {
+            permitted.push(*release);
+        }
+        for mark in trace.marks() {
+            let (before, acked_before) = (permitted.clone(), acked);
+            match mark.kind {
+                MarkKind::Begin { deploy } => {
+                    let target = self.deploys.iter().position(|d| d.number == deploy);
+                    let last = self.cutovers.iter().rfind(|cutover| cutover.deploy == target);
+                    permitted.extend(last.map(|cutover| cutover.to).filter(|to| !before.contains(to)));
+                }
+                MarkKind::Ack { .. } => {
+                    if let Current::Release(release) = self.current_at(mark.after) {
+                        permitted = vec![*release];
+                    }
+                    acked = true;
+                }
+                MarkKind::End { .. } | MarkKind::Blind { .. } => continue,
+            }
+            let window = Window { lo, hi: mark.after };
+            segments.push(Segment { window, permitted: before, acked: acked_before });
+            lo = mark.after;
+        }
+        segments.push(Segment { window: Window { lo, hi: trace.last() }, permitted, acked });
+        segments
+    }
+}
+
+fn deploys(trace: &Trace) -> Vec<Deploy> {
+    let mut deploys: Vec<Deploy> = Vec::new();
+    for mark in trace.marks() {
+        let at = mark.after;
+        match mark.kind {
+            MarkKind::Begin { deploy: number } => {
+                if let Some(before) = deploys.last_mut() {
+                    before.until = at;
+                }
+                deploys.push(Deploy { number, begin: at, ack: None, end: None, until: trace.last() });
+            }
+            MarkKind::Ack { deploy } => {
+                if let Some(known) = deploys.iter_mut().find(|d| d.number == deploy) {
+                    known.ack = known.ack.or(Some(at));
+                }
+            }
+            MarkKind::End { deploy, ok, cleanup_pending } => {
+                if let Some(known) = deploys.iter_mut().find(|d| d.number == deploy) {
+                    known.end = Some(DeployEnd { at, ok, cleanup_pending });
+                }
+            }
+            MarkKind::Blind { .. } => {}
+        }
+    }
+    deploys
+}
+
+/// Whether an op only tells that something was made durable.
+pub(crate) fn is_sync(kind: &OpKind) -> bool {
+    matches!(kind, OpKind::Sync { .. })
+}

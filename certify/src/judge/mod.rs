@@ -1,0 +1,373 @@
+//! The judge: decides every promise over a recorded trace.
+//!
+//! Live states in one incremental pass ([`live`]), crash states by the exact procedure ([`power`], [`decide`]), and
+//! every counterexample again by an oracle that knows none of that ([`oracle`]). The judge never depends on a deploy
+//! tool and never asks one: what a release should be comes from the source it was told to deploy ([`expect`]).
+
+mod decide;
+pub mod expect;
+mod golden;
+mod history;
+mod live;
+mod oracle;
+mod power;
+mod protect;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod words;
+
+use serde::Serialize;
+use simfs::{Crashes, MarkKind, Model, Name, Trace, View};
+
+pub use expect::Expect;
+
+use crate::tree::Tree;
+use history::{Current, History};
+
+/// What is judged. The order is that of the verdict table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promise {
+    /// In every state `current` resolves to a complete release that was permitted at some instant up to now.
+    CurrentComplete,
+    /// After `current` first appeared, there is no live state without it.
+    NeverAbsent,
+    /// After an acknowledgement every crash state resolves to the acknowledged release.
+    DurableAck,
+    /// No content of a release changes from its cutover until its removal.
+    ImmutableAfterCutover,
+    /// The release that was live before, and the others that retention promises, stay complete.
+    PreviousIntact,
+    /// Nothing that was under `shared/` is changed or removed.
+    SharedIntact,
+    /// At a deploy's end the declared number of releases remains.
+    Retention,
+}
+
+impl Promise {
+    /// All, in the order of the verdict table.
+    pub const ALL: [Self; 7] = [
+        Self::CurrentComplete,
+        Self::NeverAbsent,
+        Self::DurableAck,
+        Self::ImmutableAfterCutover,
+        Self::PreviousIntact,
+        Self::SharedIntact,
+        Self::Retention,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CurrentComplete => "current_complete",
+            Self::NeverAbsent => "never_absent",
+            Self::DurableAck => "durable_ack",
+            Self::ImmutableAfterCutover => "immutable_after_cutover",
+            Self::PreviousIntact => "previous_intact",
+            Self::SharedIntact => "shared_intact",
+            Self::Retention => "retention",
+        }
+    }
+
+    /// Whether it speaks about live states.
+    pub fn is_about_live_states(self) -> bool {
+        self != Self::DurableAck
+    }
+
+    /// Whether it speaks about crash states.
+    pub fn is_about_crash_states(self) -> bool {
+        !matches!(self, Self::NeverAbsent | Self::ImmutableAfterCutover | Self::Retention)
+    }
+}
+
+/// What was decided about a promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "verdict")]
+pub enum Verdict {
+    /// Holds in all states of the recorded run.
+    Proved,
+    /// Nothing to judge, and why.
+    NotAsked {
+        /// What was not declared, or not exercised.
+        why: String,
+    },
+    /// Something was not observed or was cut off.
+    Unknown {
+        /// What.
+        why: String,
+    },
+    /// Does not hold.
+    Broken(Counterexample),
+}
+
+impl Verdict {
+    /// Worst wins. A history that did not ask says nothing against one that did.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::NotAsked { .. } => 0,
+            Self::Proved => 1,
+            Self::Unknown { .. } => 2,
+            Self::Broken(_) => 3,
+        }
+    }
+
+    fn labelled(self, what: &str) -> Self {
+        match self {
+            Self::Broken(mut found) => {
+                found.lines.insert(0, what.to_owned());
+                Self::Broken(found)
+            }
+            Self::Unknown { why } => Self::Unknown { why: format!("{what} {why}") },
+            other => other,
+        }
+    }
+
+    /// One word, as in the table.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Proved => "proved",
+            Self::NotAsked { .. } => "not asked",
+            Self::Unknown { .. } => "unknown",
+            Self::Broken(_) => "BROKEN",
+        }
+    }
+}
+
+/// A state that breaks a promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Counterexample {
+    /// The op after which it happens.
+    pub at: u32,
+    /// In words, one line each.
+    pub lines: Vec<String>,
+    /// For a crash state: the effects that survived beyond those that were forced, by their index in the trace.
+    pub survived: Vec<u32>,
+}
+
+/// How `shared/` appears in a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SharedRule {
+    /// Not at all.
+    None,
+    /// Cutover's rule: what the application does not have is linked; where it has a directory too, look into it.
+    DropDown,
+    /// Exactly these paths are links, whatever the application has there.
+    Exact(Vec<Vec<u8>>),
+}
+
+/// What was recorded, as far as a trace does not say it itself.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Where the disk was mounted, as names from `/`.
+    pub mount: Vec<Name>,
+    /// The deploy path, as names from the root of the disk.
+    pub deploy_path: Vec<Name>,
+    /// The source of each deploy, the first deploy first.
+    pub sources: Vec<std::sync::Arc<Tree>>,
+    /// What else releases hold.
+    pub expect: Expect,
+    /// How many releases are to be kept, if declared.
+    pub keep: Option<usize>,
+}
+
+impl Scenario {
+    /// The deploy path with one more name.
+    fn below(&self, name: &[u8]) -> Vec<Name> {
+        self.deploy_path.iter().cloned().chain([Name::from(name)]).collect()
+    }
+
+    fn current_path(&self) -> Vec<Name> {
+        self.below(b"current")
+    }
+
+    fn shared_path(&self) -> Vec<Name> {
+        self.below(b"shared")
+    }
+
+    fn source(&self, deploy: u32) -> Option<&Tree> {
+        self.sources.get((deploy as usize).checked_sub(1)?).map(|tree| &**tree)
+    }
+}
+
+/// The verdicts about one promise.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Which promise.
+    pub promise: Promise,
+    /// Over live states; none where it does not speak about them.
+    pub live: Option<Verdict>,
+    /// Over crash states under the model; none where it does not speak about them.
+    pub crash: Option<Verdict>,
+}
+
+impl Row {
+    /// Its verdicts.
+    pub fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
+        self.live.iter().chain(&self.crash)
+    }
+}
+
+/// All verdicts about a trace under one model, and how much was judged.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judgement {
+    /// The model's name.
+    pub model: &'static str,
+    /// One row a promise.
+    pub rows: Vec<Row>,
+    /// Recorded histories. Each has one live state and crash point more than it has ops.
+    pub histories: u32,
+    /// Runs of the tool.
+    pub deploys: usize,
+    /// Directories that `current` resolved to at some instant.
+    pub releases: usize,
+    /// Ops recorded.
+    pub ops: u32,
+    /// Effects recorded.
+    pub effects: usize,
+    /// Successful sync calls.
+    pub syncs: usize,
+}
+
+impl Judgement {
+    /// The verdicts over two histories of the same subject: of each promise the worse, and all counts added. `what`
+    /// says, in the counterexamples of the other history, what was different there.
+    #[must_use]
+    pub fn and(mut self, other: Self, what: &str) -> Self {
+        for (row, other) in self.rows.iter_mut().zip(other.rows) {
+            let pairs = [(&mut row.live, other.live), (&mut row.crash, other.crash)];
+            for (mine, theirs) in pairs {
+                if let (Some(mine), Some(theirs)) = (mine, theirs)
+                    && theirs.rank() > mine.rank()
+                {
+                    *mine = theirs.labelled(what);
+                }
+            }
+        }
+        self.histories += other.histories;
+        self.deploys += other.deploys;
+        self.releases += other.releases;
+        self.ops += other.ops;
+        self.effects += other.effects;
+        self.syncs += other.syncs;
+        self
+    }
+
+    /// Whether some verdict has this word.
+    pub fn any(&self, test: impl Fn(&Verdict) -> bool) -> bool {
+        self.rows.iter().flat_map(Row::verdicts).any(test)
+    }
+}
+
+/// Decides all promises.
+///
+/// # Panics
+/// When the procedure and the oracle disagree about a counterexample: that would be a defect of the judge, and no
+/// verdict of it could be trusted.
+pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
+    let crashes = Crashes::new(trace, model);
+    let history = History::new(trace, scenario);
+    let shared = expect::shared_at(trace, 0, scenario)
+        .filter(|golden| scenario.expect.shared != SharedRule::None && golden.to_tree().len() > 1);
+    let changes = live::changes(trace, &history, shared.as_ref());
+    let protected = protect::protected(&history, scenario.keep, trace.last());
+    let live = live::Live { trace, scenario, history: &history, changes: &changes, protected: &protected };
+    let power = power::Power {
+        crashes: &crashes,
+        scenario,
+        history: &history,
+        protected: &protected,
+        shared: shared.as_ref(),
+    };
+    let facts = oracle::Facts::new(&history, shared.as_ref());
+    let blind = blind(trace);
+    let rows = Promise::ALL.into_iter().map(|promise| {
+        let excuse = not_asked(promise, &history, scenario, shared.is_some(), !protected.is_empty());
+        let verdict = |found: Option<Counterexample>| match (found, &excuse, &blind) {
+            (Some(found), ..) => Verdict::Broken(found),
+            (None, Some(why), _) => Verdict::NotAsked { why: why.clone() },
+            (None, None, Some(why)) => Verdict::Unknown { why: why.clone() },
+            (None, None, None) => Verdict::Proved,
+        };
+        Row {
+            promise,
+            live: promise.is_about_live_states().then(|| verdict(live.judge(promise))),
+            crash: promise.is_about_crash_states().then(|| {
+                let found = power.judge(promise);
+                if let Some(found) = &found {
+                    confirm(promise, found, &crashes, scenario, &history, &protected, &facts);
+                }
+                verdict(found)
+            }),
+        }
+    });
+    Judgement {
+        model: model.name,
+        rows: rows.collect(),
+        histories: 1,
+        deploys: history.deploys.len(),
+        releases: history.releases.len(),
+        ops: trace.last(),
+        effects: trace.effects().len(),
+        syncs: trace.ops().iter().filter(|op| history::is_sync(&op.kind)).count(),
+    }
+}
+
+/// Judges a counterexample's disk again.
+fn confirm(
+    promise: Promise,
+    found: &Counterexample,
+    crashes: &Crashes<'_>,
+    scenario: &Scenario,
+    history: &History,
+    protected: &[protect::Protected],
+    facts: &oracle::Facts,
+) {
+    let extra = found.survived.iter().map(|effect| simfs::EffectId(*effect)).collect();
+    let state = simfs::CrashState { at: found.at, extra };
+    let disk = oracle::Disk::write_out(View::crash(crashes, &state));
+    let duty = oracle::Duty::at(history, protected, found.at);
+    assert!(
+        !oracle::holds(promise, &disk, scenario, facts, &duty),
+        "the judge contradicts itself: {} holds on the disk of its own counterexample {found:?}",
+        promise.name(),
+    );
+}
+
+/// Why some state could not be observed.
+fn blind(trace: &Trace) -> Option<String> {
+    trace.marks().iter().find_map(|mark| match &mark.kind {
+        MarkKind::Blind { what } => Some(what.clone()),
+        _ => None,
+    })
+}
+
+/// Why a promise was not put to the test in this run, if it was not.
+fn not_asked(
+    promise: Promise,
+    history: &History,
+    scenario: &Scenario,
+    shared: bool,
+    protected: bool,
+) -> Option<String> {
+    let acks = history.deploys.iter().filter(|deploy| deploy.ack.is_some()).count();
+    let switches = history.cutovers.iter().filter(|cutover| cutover.from.is_some()).count();
+    let why = match promise {
+        Promise::CurrentComplete | Promise::DurableAck if acks == 0 => "no deploy was reported as live",
+        Promise::NeverAbsent | Promise::ImmutableAfterCutover if history.deploys.len() < 2 || acks == 0 => {
+            "there was no deploy after the first"
+        }
+        Promise::NeverAbsent if !history.current.iter().any(|(_, c)| matches!(c, Current::Release(_))) => {
+            "`current` never appeared"
+        }
+        Promise::PreviousIntact if switches == 0 || !protected => "no release replaced another",
+        Promise::SharedIntact if !shared => "no shared data was declared",
+        Promise::Retention => match scenario.keep {
+            None => "no number of releases was declared (--keep)",
+            Some(keep) if history.releases.len() <= keep => "there were not enough releases to remove any",
+            Some(_) => return None,
+        },
+        _ => return None,
+    };
+    Some(why.to_owned())
+}

@@ -1,0 +1,468 @@
+//! The production procedure against the enumerator: random small traces, every crash state of each written out and
+//! judged by the oracle, with what is permitted when worked out here once more, naively.
+
+use std::sync::Arc;
+
+use globset::GlobSet;
+use proptest::prelude::*;
+use proptest::sample::select;
+use simfs::fs::{Caller, Fs, RenameHow};
+use simfs::{Crashes, EffectId, Ino, MarkKind, Model, POSIX, Seq, SyncScope, Trace, View, crash};
+
+use super::oracle::{self, Disk, Duty, Facts, Known};
+use super::walk::{End, names, walk_live};
+use super::*;
+
+const WHO: Caller = Caller { uid: 0, gid: 0 };
+
+/// One thing that happens, on paths of a small pool so that names are reused and everything collides.
+#[derive(Clone, Debug)]
+enum Step {
+    Mkdir(&'static str),
+    Write(&'static str, &'static [u8]),
+    Truncate(&'static str, u64),
+    Symlink(&'static str, &'static str),
+    Link(&'static str, &'static str),
+    Remove(&'static str),
+    Rename(&'static str, &'static str),
+    Exchange(&'static str, &'static str),
+    Chmod(&'static str, u32),
+    Sync(&'static str, bool),
+    Datasync(&'static str),
+    SyncAll(bool),
+    Begin,
+    Ack,
+    End(bool),
+}
+use Step::*;
+
+fn path() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "app/current",
+        "app/tmp",
+        "app/r",
+        "app/r/1",
+        "app/r/2",
+        "app/r/1/f",
+        "app/r/2/f",
+        "app/r/1/d",
+        "app/r/2/d",
+        "app/r/2/d/f",
+        "app/shared/u",
+        "app",
+        "app/shared",
+    ])
+}
+
+fn target() -> impl Strategy<Value = &'static str> {
+    select(vec!["r/1", "r/2", "/disk/app/r/1", "../app/r/2", "r/2/../1", "current", "tmp", "/elsewhere"])
+}
+
+fn content() -> impl Strategy<Value = &'static [u8]> {
+    select(vec![&b"one"[..], b"two", b"", b"one"])
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        path().prop_map(Mkdir),
+        (path(), content()).prop_map(|(p, c)| Write(p, c)),
+        (path(), 0_u64..4).prop_map(|(p, n)| Truncate(p, n)),
+        (target(), path()).prop_map(|(t, p)| Symlink(t, p)),
+        (path(), path()).prop_map(|(p, q)| Link(p, q)),
+        path().prop_map(Remove),
+        (path(), path()).prop_map(|(p, q)| Rename(p, q)),
+        (path(), path()).prop_map(|(p, q)| Exchange(p, q)),
+        (path(), select(vec![0o755, 0o700])).prop_map(|(p, m)| Chmod(p, m)),
+        (path(), any::<bool>()).prop_map(|(p, ok)| Sync(p, ok)),
+        path().prop_map(Datasync),
+        any::<bool>().prop_map(SyncAll),
+        Just(Begin),
+        Just(Ack),
+        any::<bool>().prop_map(End),
+    ]
+}
+
+/// A deploy of release `n` that does everything right.
+fn right(n: usize) -> Vec<Step> {
+    let (release, file) = [("app/r/1", "app/r/1/f"), ("app/r/2", "app/r/2/f")][n];
+    let (link, text) = [("r/1", &b"one"[..]), ("r/2", b"two")][n];
+    vec![
+        Begin,
+        Mkdir(release),
+        Write(file, text),
+        Symlink(link, "app/tmp"),
+        SyncAll(true),
+        Rename("app/tmp", "app/current"),
+        Sync("app", true),
+        Ack,
+        End(true),
+    ]
+}
+
+/// Two deploys with steps left out, repeated and put in at random.
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let all: Vec<Step> = right(0).into_iter().chain(right(1)).collect();
+    let edits =
+        proptest::collection::vec((0_usize..18, prop_oneof![Just(None), any_step().prop_map(Some)]), 0..7);
+    (edits, any::<bool>()).prop_map(move |(edits, cleanup)| {
+        let mut steps = all.clone();
+        if cleanup {
+            steps.splice(17..17, [Remove("app/r/1/f"), Remove("app/r/1")]);
+        }
+        for (at, edit) in edits {
+            let at = at.min(steps.len() - 1);
+            match edit {
+                None => drop(steps.remove(at)),
+                Some(step) => steps.insert(at, step),
+            }
+        }
+        steps
+    })
+}
+
+fn run(steps: &[Step]) -> Trace {
+    let mut fs = Fs::new(0, 0, 0o755);
+    fs.mkdir_p("app/shared").unwrap();
+    fs.mkdir_p("app/r").unwrap();
+    fs.write_file("app/shared/u", b"data").unwrap();
+    fs.start_recording();
+    let (mut deploy, mut running) = (0, false);
+    for step in steps {
+        // A step that the disk refuses did not happen.
+        let _ = apply(&mut fs, step, &mut deploy, &mut running);
+    }
+    fs.trace().clone()
+}
+
+fn apply(fs: &mut Fs, step: &Step, deploy: &mut u32, running: &mut bool) -> Result<(), simfs::fs::Errno> {
+    match step {
+        Mkdir(p) => fs.split(p).and_then(|(dir, name)| fs.mkdir(dir, &name, 0o755, WHO)).map(drop),
+        Write(p, content) => {
+            let (dir, name) = fs.split(p)?;
+            let ino = fs.lookup(dir, &name).or_else(|_| fs.create(dir, &name, 0o644, WHO))?;
+            fs.write(ino, 0, content, false).map(drop)
+        }
+        Truncate(p, size) => fs.resolve_link(p).and_then(|ino| fs.truncate(ino, *size, false)),
+        Symlink(target, p) => fs.symlink_at(target, p).map(drop),
+        Link(p, q) => {
+            let (ino, (dir, name)) = (fs.resolve_link(p)?, fs.split(q)?);
+            fs.link(ino, dir, &name)
+        }
+        Remove(p) => {
+            let (dir, name) = fs.split(p)?;
+            fs.unlink(dir, &name).or_else(|_| fs.rmdir(dir, &name))
+        }
+        Rename(p, q) | Exchange(p, q) => {
+            let ((from_dir, from), (to_dir, to)) = (fs.split(p)?, fs.split(q)?);
+            let how = if matches!(step, Exchange(..)) { RenameHow::Exchange } else { RenameHow::Replace };
+            fs.rename(from_dir, &from, to_dir, &to, how)
+        }
+        Chmod(p, mode) => fs.resolve_link(p).and_then(|ino| fs.chmod(ino, *mode)),
+        Sync(p, ok) => {
+            let ino = fs.resolve_link(p)?;
+            match fs.stat(ino)?.kind {
+                simfs::Kind::Dir => fs.sync(SyncScope::Dir(ino), *ok),
+                _ => fs.sync(SyncScope::File(ino), *ok),
+            };
+            Ok(())
+        }
+        Datasync(p) => {
+            let ino = fs.resolve_link(p)?;
+            fs.sync(SyncScope::FileData(ino), true);
+            Ok(())
+        }
+        SyncAll(ok) => {
+            fs.sync(SyncScope::All, *ok);
+            Ok(())
+        }
+        Begin if !*running => {
+            (*deploy, *running) = (*deploy + 1, true);
+            fs.mark(MarkKind::Begin { deploy: *deploy });
+            Ok(())
+        }
+        Ack if *running => {
+            fs.mark(MarkKind::Ack { deploy: *deploy });
+            Ok(())
+        }
+        End(ok) if *running => {
+            *running = false;
+            fs.mark(MarkKind::End { deploy: *deploy, ok: *ok, cleanup_pending: false });
+            Ok(())
+        }
+        Begin | Ack | End(_) => Ok(()),
+    }
+}
+
+fn scenario(sources: Vec<Arc<Tree>>, keep: Option<usize>) -> Scenario {
+    Scenario {
+        mount: names(b"/disk"),
+        deploy_path: names(b"app"),
+        sources,
+        expect: Expect { shared: SharedRule::DropDown, adds: GlobSet::empty(), mode_mask: 0o7777 },
+        keep,
+    }
+}
+
+/// What the definitions of the promises say about a trace, worked out the long way.
+struct Naive {
+    releases: Vec<Known>,
+    /// For each op, what `current` resolves to.
+    current: Vec<Option<usize>>,
+    /// For each op, the permitted sets at its instants, and whether something was acknowledged by then.
+    permitted: Vec<Vec<(Vec<usize>, bool)>>,
+}
+
+impl Naive {
+    fn new(trace: &Trace, scenario: &Scenario) -> Self {
+        let mut releases: Vec<Known> = Vec::new();
+        let mut current = Vec::new();
+        for k in 0..=trace.last() {
+            let disk = Disk::write_out(View::live(trace, k));
+            let now = disk.current(scenario).map(|(ino, path)| {
+                releases.iter().position(|known| known.ino == ino).unwrap_or_else(|| {
+                    let tree = disk.tree(&path);
+                    releases.push(Known { ino, path, tree });
+                    releases.len() - 1
+                })
+            });
+            current.push(now);
+        }
+        let mut naive = Self { releases, current, permitted: Vec::new() };
+        let mut set: Vec<usize> = naive.current[0].into_iter().collect();
+        let mut acked = false;
+        for k in 0..=trace.last() {
+            let mut instants = vec![(set.clone(), acked)];
+            for (at, mark) in trace.marks().iter().enumerate().filter(|(_, mark)| mark.after == k) {
+                match mark.kind {
+                    MarkKind::Begin { .. } => {
+                        let next =
+                            trace.marks()[at + 1..].iter().find(|m| matches!(m.kind, MarkKind::Begin { .. }));
+                        let until = next.map_or(trace.last(), |next| next.after);
+                        set.extend(naive.last_switch(k + 1, until).filter(|to| !set.contains(to)).as_slice());
+                    }
+                    MarkKind::Ack { .. } => {
+                        if let Some(now) = naive.current[k as usize] {
+                            set = vec![now];
+                        }
+                        acked = true;
+                    }
+                    _ => {}
+                }
+                instants.push((set.clone(), acked));
+            }
+            naive.permitted.push(instants);
+        }
+        naive
+    }
+
+    /// The release that the last switch within a range of ops went to.
+    fn last_switch(&self, from: Seq, to: Seq) -> Option<usize> {
+        let mut live = None;
+        let mut last = None;
+        for (k, now) in self.current.iter().enumerate() {
+            if let Some(now) = now {
+                if live != Some(*now) && k > 0 && (from..=to).contains(&(k as Seq)) {
+                    last = Some(*now);
+                }
+                live = Some(*now);
+            }
+        }
+        last
+    }
+
+    fn duty(&self, k: Seq, protected: &[protect::Protected]) -> Duty {
+        let upto = &self.permitted[..=k as usize];
+        let mut ever: Vec<usize> = upto.iter().flatten().flat_map(|(set, _)| set.clone()).collect();
+        ever.sort_unstable();
+        ever.dedup();
+        let here = &self.permitted[k as usize];
+        Duty {
+            ever,
+            nothing_allowed: here.iter().all(|(_, acked)| !acked),
+            now: here.iter().filter(|(_, acked)| *acked).map(|(set, _)| set.clone()).collect(),
+            protected: protected
+                .iter()
+                .filter(|p| p.window.lo <= k && k <= p.window.hi)
+                .map(|p| p.release)
+                .collect(),
+        }
+    }
+}
+
+const CRASH: [Promise; 4] =
+    [Promise::CurrentComplete, Promise::DurableAck, Promise::PreviousIntact, Promise::SharedIntact];
+
+/// More would take too long to enumerate at every crash point.
+const MAX_FREE: usize = 11;
+
+fn free_effects(trace: &Trace, model: &Model) -> usize {
+    let crashes = Crashes::new(trace, model);
+    (0..=trace.last())
+        .map(|k| {
+            (0..trace.effects().len() as u32)
+                .filter(|e| trace.effects()[*e as usize].seq <= k && crashes.forced_at(EffectId(*e)) > k)
+                .count()
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+fn check(steps: &[Step], keep: Option<usize>) -> Result<bool, TestCaseError> {
+    let trace = run(steps);
+    if free_effects(&trace, &POSIX) > MAX_FREE {
+        return Ok(false);
+    }
+    let bare = scenario(Vec::new(), keep);
+    let naive = Naive::new(&trace, &bare);
+    // Without sources nothing is compared with them: what went live is right by itself here.
+    let history = History::new(&trace, &bare);
+    let protected = protect::protected(&history, keep, trace.last());
+    prop_assert_eq!(history.releases.len(), naive.releases.len());
+    let judgement = judge(&trace, &bare, &POSIX);
+
+    let shared = expect::shared_at(&trace, 0, &bare);
+    let facts =
+        Facts { releases: naive.releases.clone(), shared: shared.as_ref().map(golden::Golden::to_tree) };
+    let mut broken: Vec<Promise> = Vec::new();
+    let mut seen: Vec<(Seq, Vec<bool>)> = Vec::new();
+    for k in 0..=trace.last() {
+        let duty = naive.duty(k, &protected);
+        crash::enumerate(&trace, &POSIX, k, |survived| {
+            let disk = Disk::write_out(View::survivors(&trace, survived));
+            for promise in CRASH {
+                if !broken.contains(&promise) && !oracle::holds(promise, &disk, &bare, &facts, &duty) {
+                    broken.push(promise);
+                }
+            }
+            seen.push((k, survived.to_vec()));
+        });
+        // Live states are those in which everything survived.
+        let disk = Disk::write_out(View::live(&trace, k));
+        let live_ok = oracle::holds(Promise::CurrentComplete, &disk, &bare, &facts, &duty);
+        let row = judgement.rows.iter().find(|row| row.promise == Promise::CurrentComplete).unwrap();
+        if !live_ok {
+            prop_assert!(
+                matches!(row.live, Some(Verdict::Broken(_))),
+                "live op {} is not complete: {:?}",
+                k,
+                row
+            );
+        }
+    }
+    for promise in CRASH {
+        let row = judgement.rows.iter().find(|row| row.promise == promise).unwrap();
+        let verdict = row.crash.as_ref().unwrap();
+        match verdict {
+            Verdict::Broken(found) => {
+                prop_assert!(broken.contains(&promise), "{}: no such crash state: {found:?}", promise.name());
+                let crashes = Crashes::new(&trace, &POSIX);
+                let state = simfs::CrashState {
+                    at: found.at,
+                    extra: found.survived.iter().map(|e| EffectId(*e)).collect(),
+                };
+                let table: Vec<bool> = (0..trace.effects().len() as u32)
+                    .map(|e| state.contains(&crashes, EffectId(e)))
+                    .collect();
+                prop_assert!(seen.contains(&(found.at, table)), "not a crash state: {found:?}");
+            }
+            _ => prop_assert!(!broken.contains(&promise), "{} was missed", promise.name()),
+        }
+    }
+    Ok(true)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn procedure_and_enumerator_agree(steps in steps(), keep in select(vec![None, Some(1), Some(2)])) {
+        prop_assume!(check(&steps, keep)?);
+    }
+}
+
+#[test]
+fn the_right_deploy_is_proved_and_each_missing_barrier_is_found() {
+    let right: Vec<Step> = right(0).into_iter().chain(right(1)).collect();
+    let words = |steps: &[Step]| {
+        let judgement = judge(&run(steps), &scenario(Vec::new(), None), &POSIX);
+        let row = |row: &Row| row.crash.as_ref().map(|verdict| (row.promise, verdict.word()));
+        judgement.rows.iter().filter_map(row).collect::<Vec<_>>()
+    };
+    assert!(words(&right).iter().all(|(_, word)| *word == "proved"), "{:?}", words(&right));
+    for (at, step) in right.iter().enumerate() {
+        if matches!(step, SyncAll(_) | Sync(..)) {
+            let without: Vec<Step> = [&right[..at], &right[at + 1..]].concat();
+            let words = words(&without);
+            assert!(words.contains(&(Promise::DurableAck, "BROKEN")), "without step {at}: {words:?}");
+        }
+    }
+}
+
+/// What was not observed can be anything, so it takes every proof away; what is broken stays broken.
+#[test]
+fn blindness_makes_proofs_unknown() {
+    let right: Vec<Step> = right(0).into_iter().chain(right(1)).collect();
+    let judged = |steps: &[Step]| {
+        let mut trace = run(steps);
+        trace.mark(MarkKind::Blind { what: "a test said so".to_owned() });
+        judge(&trace, &scenario(Vec::new(), None), &POSIX)
+    };
+    let whole = judged(&right);
+    assert!(!whole.any(|verdict| *verdict == Verdict::Proved));
+    assert!(whole.any(|verdict| *verdict == Verdict::Unknown { why: "a test said so".to_owned() }));
+    let without: Vec<Step> = right.iter().filter(|step| !matches!(step, SyncAll(_))).cloned().collect();
+    assert!(judged(&without).any(|verdict| matches!(verdict, Verdict::Broken(_))));
+}
+
+/// A deploy that is cut off before anything went live has shown nothing.
+#[test]
+fn a_trace_without_acknowledgement_proves_nothing() {
+    let steps = [Begin, Mkdir("app/r/1"), End(false)];
+    let judgement = judge(&run(&steps), &scenario(Vec::new(), Some(1)), &POSIX);
+    let words: Vec<_> = judgement.rows.iter().flat_map(Row::verdicts).map(Verdict::word).collect();
+    assert!(!words.contains(&"BROKEN"), "{words:?}");
+    // Shared data was there, and nothing touched it.
+    assert_eq!(words.iter().filter(|word| **word == "proved").count(), 2, "{words:?}");
+}
+
+#[test]
+fn walks_follow_links_as_the_kernel_does() {
+    let mut fs = Fs::new(0, 0, 0o755);
+    fs.mkdir_p("app/r/1").unwrap();
+    for (name, target) in [
+        ("relative", "r/1"),
+        ("absolute", "/disk/app/r/1"),
+        ("out-and-in", "../../disk/./app//r/1/"),
+        ("chain", "relative"),
+        ("loop", "loop"),
+        ("outside", "/etc"),
+        ("dangling", "r/2"),
+        ("dots", "r/1/../../r/1"),
+    ] {
+        fs.symlink_at(target, format!("app/{name}")).unwrap();
+    }
+    fs.write_file("app/file", b"x").unwrap();
+    fs.start_recording();
+    let trace = fs.trace().clone();
+    let at = fs.resolve("app/r/1").unwrap();
+    let end = |path: &str| walk_live(&trace, 0, &names(b"/disk"), &names(path.as_bytes())).0;
+    let dir = |end: End| match end {
+        End::Dir { ino, path } => (ino, path) == (at, names(b"app/r/1")),
+        _ => false,
+    };
+    for name in ["relative", "absolute", "out-and-in", "chain", "dots"] {
+        assert!(dir(end(&format!("app/{name}"))), "{name}: {:?}", end(&format!("app/{name}")));
+    }
+    assert_eq!(end("app/dangling"), End::Nothing);
+    assert_eq!(end("app/nothing/at/all"), End::Nothing);
+    assert!(matches!(end("app/loop"), End::Elsewhere(_)));
+    assert!(matches!(end("app/outside"), End::Elsewhere(_)));
+    assert!(matches!(end("app/file"), End::File { .. }));
+    assert!(matches!(end("app/file/below"), End::Elsewhere(_)));
+}
+
+impl Disk {
+    fn current(&self, scenario: &Scenario) -> Option<(Ino, Vec<u8>)> {
+        self.directory_at(&scenario.mount, &scenario.current_path())
+    }
+}

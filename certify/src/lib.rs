@@ -1,0 +1,16 @@
+//! Certifies deploy tools: runs them against an embedded SSH server on a simulated disk, and decides for every
+//! instant and every possible power loss whether `current` resolves to a complete release.
+//!
+//! - [`record`] runs the tool ([`tool`]) and yields a trace. - [`judge`] decides every promise over a trace.
+//! - [`report`] tells a person. [`app`] is the bundled application.
+//!
+//! Never depends on a deploy tool, ours included.
+
+pub mod app;
+pub mod cli;
+mod jail;
+pub mod judge;
+pub mod record;
+pub mod report;
+pub mod tool;
+pub mod tree;

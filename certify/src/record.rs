@@ -1,0 +1,380 @@
+//! Records a history: an embedded server, a simulated disk, and the tool run once for each release.
+//!
+//! Knows how to run things; decides nothing. What comes out is a trace and what the judge has to know beside it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use globset::GlobSet;
+use regex::bytes::Regex;
+use simfs::{Disk, Fs, MarkKind, Name, Trace};
+use sshd_test::{Observer, Options, Server, SyncCall};
+
+use crate::app::{self, SharedEntry};
+use crate::judge::{Expect, Scenario, SharedRule};
+use crate::tool::{self, Ended, Reports};
+use crate::tree::{self, Tree, TreeError};
+
+/// Where the application is deployed to, below the root of the disk.
+pub const DEPLOY_DIR: &str = "app";
+
+/// How long processes that a run left on the server may go on before the next one starts.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// What is certified.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// A shell command, started anew for each deploy with its task in the environment.
+    Tool {
+        /// As given to `sh -c`.
+        command: String,
+    },
+    /// Cutover: its binary.
+    Cutover {
+        /// The binary.
+        binary: PathBuf,
+    },
+}
+
+/// A history to record.
+pub struct Plan {
+    /// What is certified.
+    pub subject: Subject,
+    /// The directories to deploy, in order.
+    pub sources: Vec<PathBuf>,
+    /// Whether the deploy path exists before the first deploy. If not, [`Plan::shared`] is empty.
+    pub deploy_path_exists: bool,
+    /// What is below `shared/` before the first deploy.
+    pub shared: Vec<SharedEntry>,
+    /// What releases look like.
+    pub expect: Expect,
+    /// How many releases are to be kept.
+    pub keep: Option<usize>,
+    /// What the tool says about itself.
+    pub reports: Reports,
+    /// The time limit of one deploy.
+    pub limit: Duration,
+}
+
+impl Plan {
+    /// What is known of Cutover before it runs: its documented output, its rules, and that it keeps three releases.
+    /// Nothing is to be deployed yet.
+    #[allow(clippy::missing_panics_doc, reason = "the patterns are literals")]
+    pub fn for_cutover(binary: PathBuf) -> Self {
+        let pattern = |text| Some(Regex::new(text).expect("a literal pattern"));
+        Self {
+            subject: Subject::Cutover { binary },
+            sources: Vec::new(),
+            deploy_path_exists: true,
+            shared: Vec::new(),
+            expect: Expect { shared: SharedRule::DropDown, adds: GlobSet::empty(), mode_mask: 0o7777 },
+            keep: Some(3),
+            reports: Reports {
+                ack: pattern("^(live|nothing to do): "),
+                cleanup_pending: pattern("^live, cleanup pending: "),
+            },
+            limit: Duration::from_mins(2),
+        }
+    }
+}
+
+/// What was recorded.
+pub struct Recording {
+    /// The trace.
+    pub trace: Trace,
+    /// What the judge has to know beside it.
+    pub scenario: Scenario,
+    /// Why the history is shorter than planned, if it is.
+    pub cut_short: Option<CutShort>,
+}
+
+/// A run of the tool that ended the history.
+#[derive(Clone, Debug)]
+pub struct CutShort {
+    /// Which deploy, counted from 1.
+    pub deploy: usize,
+    /// How it ended.
+    pub ended: Ended,
+    /// The end of its output.
+    pub output: Vec<u8>,
+}
+
+impl std::fmt::Display for CutShort {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.ended {
+            Ended::Exit(status) => write!(out, "deploy {} failed with exit status {status}", self.deploy),
+            Ended::TimedOut => write!(out, "deploy {} did not end within the time limit", self.deploy),
+            Ended::Interrupted => write!(out, "deploy {} was interrupted", self.deploy),
+        }
+    }
+}
+
+/// Why nothing could be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// A source cannot be deployed.
+    #[error(transparent)]
+    Source(#[from] TreeError),
+    /// A source is not what it was when the recording began.
+    #[error("{} changed while it was being deployed: {difference}", dir.display())]
+    SourceChanged {
+        /// Which directory.
+        dir: PathBuf,
+        /// How.
+        difference: tree::Difference,
+    },
+    /// The embedded server did not start.
+    #[error("the embedded SSH server did not start")]
+    Server(#[source] sshd_test::Error),
+    /// The tool could not be started.
+    #[error("cannot start the tool: {0}")]
+    Start(io::Error),
+    /// A temporary directory could not be written.
+    #[error("cannot prepare the run: {0}")]
+    Prepare(io::Error),
+}
+
+/// What is told while recording.
+pub trait Progress {
+    /// A deploy begins.
+    fn begins(&mut self, deploy: usize, of: usize, source: &Path);
+    /// A deploy ended, after so many ops on the disk.
+    fn ended(&mut self, deploy: usize, ops: u32, took: Duration);
+}
+
+/// Records a history. Ends early, with what was recorded so far, when a deploy fails or `interrupted` says so.
+pub fn record(
+    plan: &Plan,
+    progress: &mut dyn Progress,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Recording, RecordError> {
+    let mut sources: Vec<Arc<Tree>> = Vec::new();
+    for (at, dir) in plan.sources.iter().enumerate() {
+        let same = plan.sources[..at].iter().position(|before| before == dir);
+        sources.push(match same {
+            Some(before) => sources[before].clone(),
+            None => Arc::new(tree::read_dir(dir)?),
+        });
+    }
+    let work = tempfile::Builder::new().prefix("cutover-certify-").tempdir().map_err(RecordError::Prepare)?;
+    let disk = Disk::new(initial_disk(plan));
+    let server = start_server(&disk)?;
+    let mount = server.mount_at().to_path_buf();
+    let deploy_path = mount.join(DEPLOY_DIR);
+
+    let mut cut_short = None;
+    let of = plan.sources.len();
+    for (at, dir) in plan.sources.iter().enumerate() {
+        let deploy = at + 1;
+        progress.begins(deploy, of, dir);
+        let (before, started) = (last_op(&disk), Instant::now());
+        let task =
+            Task { server: &server, deploy_path: &deploy_path, source: dir, deploy, work: work.path() };
+        let command = task.command(&plan.subject).map_err(RecordError::Prepare)?;
+        let run = tool::run(command, &disk, deploy as u32, &plan.reports, plan.limit, interrupted)
+            .map_err(RecordError::Start)?;
+        let settled = server.wait_idle(SETTLE);
+        if !settled {
+            let what =
+                format!("what deploy {deploy} started on the server was still running 10 s after its end");
+            disk.mark(MarkKind::Blind { what });
+        }
+        progress.ended(deploy, last_op(&disk) - before, started.elapsed());
+        let now = tree::read_dir(dir)?;
+        if let Some(difference) = tree::difference(&now, &sources[at], false) {
+            return Err(RecordError::SourceChanged { dir: dir.clone(), difference });
+        }
+        if run.ended != Ended::Exit(0) || !settled {
+            cut_short = (run.ended != Ended::Exit(0)).then_some(CutShort {
+                deploy,
+                ended: run.ended,
+                output: run.output,
+            });
+            break;
+        }
+    }
+    if let Some(cut) = &cut_short {
+        // What came after would have been judged too, so nothing may be called proved.
+        disk.mark(MarkKind::Blind { what: cut.to_string() });
+    }
+    server.shutdown();
+    let scenario = Scenario {
+        mount: names_of(&mount),
+        deploy_path: vec![Name::from(DEPLOY_DIR.as_bytes())],
+        sources,
+        expect: plan.expect.clone(),
+        keep: plan.keep,
+    };
+    Ok(Recording { trace: disk.take_trace(), scenario, cut_short })
+}
+
+fn last_op(disk: &Disk) -> u32 {
+    disk.with(|fs| fs.trace().last())
+}
+
+fn names_of(path: &Path) -> Vec<Name> {
+    use std::os::unix::ffi::OsStrExt;
+    path.iter().skip(1).map(|name| Name::from(name.as_bytes())).collect()
+}
+
+/// The deploy path, if it is to exist, and the user's data below `shared/`; all of it is durable.
+fn initial_disk(plan: &Plan) -> Fs {
+    let mut fs = Fs::new(0, 0, 0o755);
+    let fill = |fs: &mut Fs| -> simfs::FsResult<()> {
+        if plan.deploy_path_exists {
+            fs.mkdir_p(DEPLOY_DIR)?;
+        }
+        for entry in &plan.shared {
+            write_shared(fs, entry)?;
+        }
+        Ok(())
+    };
+    fill(&mut fs).expect("an empty disk takes a few files");
+    fs.start_recording();
+    fs
+}
+
+fn write_shared(fs: &mut Fs, entry: &SharedEntry) -> simfs::FsResult<()> {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let path = Path::new(DEPLOY_DIR).join("shared").join(OsStr::from_bytes(&entry.path));
+    if let Some(parent) = path.parent() {
+        fs.mkdir_p(parent)?;
+    }
+    match &entry.content {
+        app::Content::File { bytes, mode } => {
+            let ino = fs.write_file(&path, bytes)?;
+            fs.chmod(ino, *mode)
+        }
+        app::Content::Directory { mode } => {
+            let ino = fs.mkdir_p(&path)?;
+            fs.chmod(ino, *mode)
+        }
+        app::Content::Symlink { target } => fs.symlink_at(OsStr::from_bytes(target), &path).map(drop),
+    }
+}
+
+/// Tells the disk of syncs that it cannot see by itself.
+struct SyncsToDisk(Disk);
+
+impl Observer for SyncsToDisk {
+    fn sync(&self, _: SyncCall) -> Result<(), i32> {
+        if self.0.is_frozen() {
+            return Err(libc::EIO);
+        }
+        self.0.sync_all(true);
+        Ok(())
+    }
+
+    fn blind(&self, what: &str) {
+        self.0.mark(MarkKind::Blind { what: what.to_owned() });
+    }
+}
+
+/// A server, and the mount of the simulated disk that it serves.
+struct Served {
+    server: Server,
+    mounted: Arc<Mutex<Option<simfs::fuse::Mounted>>>,
+    mount_at: PathBuf,
+}
+
+impl std::ops::Deref for Served {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl Served {
+    fn mount_at(&self) -> &Path {
+        &self.mount_at
+    }
+
+    /// Ends the server first: its processes have to be gone before the disk is.
+    fn shutdown(self) {
+        self.server.shutdown();
+        drop(self.mounted);
+    }
+}
+
+fn start_server(disk: &Disk) -> Result<Served, RecordError> {
+    let mounted = Arc::new(Mutex::new(None));
+    let (slot, served) = (mounted.clone(), disk.clone());
+    let mount = sshd_test::Disk::Mount(Box::new(move |at: &Path| {
+        let mount = simfs::fuse::mount_here(&served, at)?;
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(mount);
+        Ok(())
+    }));
+    let options = Options::new(mount, Arc::new(SyncsToDisk(disk.clone())));
+    let mount_at = options.mount_at.clone();
+    let server = Server::start(options).map_err(RecordError::Server)?;
+    Ok(Served { server, mounted, mount_at })
+}
+
+/// What one run of the tool is to do.
+struct Task<'a> {
+    server: &'a Server,
+    deploy_path: &'a Path,
+    source: &'a Path,
+    deploy: usize,
+    work: &'a Path,
+}
+
+impl Task<'_> {
+    fn command(&self, subject: &Subject) -> io::Result<Command> {
+        let mut command = match subject {
+            Subject::Tool { command } => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(command);
+                shell
+            }
+            Subject::Cutover { binary } => {
+                let config = self.work.join("cutover.toml");
+                std::fs::write(&config, self.cutover_toml()?)?;
+                let mut cutover = Command::new(binary);
+                cutover.arg("deploy").arg("--config").arg(config);
+                cutover
+            }
+        };
+        command
+            .env("CERTIFY_HOST", self.server.host())
+            .env("CERTIFY_PORT", self.server.port().to_string())
+            .env("CERTIFY_USER", self.server.user())
+            .env("CERTIFY_IDENTITY", self.server.identity())
+            .env("CERTIFY_KNOWN_HOSTS", self.server.known_hosts())
+            .env("CERTIFY_SSH_CONFIG", self.server.ssh_config())
+            .env("CERTIFY_DEPLOY_PATH", self.deploy_path)
+            .env("CERTIFY_SOURCE", self.source)
+            .env("CERTIFY_VERSION", self.deploy.to_string())
+            .env("CERTIFY_ACTION", "deploy");
+        Ok(command)
+    }
+
+    /// A configuration as a user would write it.
+    fn cutover_toml(&self) -> io::Result<String> {
+        let text = |path: &Path| -> io::Result<String> {
+            let path = path.to_str().ok_or_else(|| {
+                let what =
+                    format!("{} is not UTF-8, so it cannot be written into cutover.toml", path.display());
+                io::Error::new(io::ErrorKind::InvalidInput, what)
+            })?;
+            // JSON strings are TOML basic strings.
+            Ok(serde_json::to_string(path)?)
+        };
+        Ok(format!(
+            "version = 1\n\n[targets.certify]\nhost = {:?}\nport = {}\nuser = {:?}\npath = {}\nsource = {}\n\
+             identity = {}\nknown_hosts = {}\n",
+            self.server.host(),
+            self.server.port(),
+            self.server.user(),
+            text(self.deploy_path)?,
+            text(self.source)?,
+            text(self.server.identity())?,
+            text(self.server.known_hosts())?,
+        ))
+    }
+}
