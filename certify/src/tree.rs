@@ -88,7 +88,7 @@ impl Content {
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
     /// Reading failed.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {error}", show_path(path))]
     Read {
         /// Which file or directory.
         path: PathBuf,
@@ -96,7 +96,7 @@ pub enum TreeError {
         error: io::Error,
     },
     /// A socket, pipe or device.
-    #[error("{} is a {kind}: a release holds files, directories and symlinks only", path.display())]
+    #[error("{} is a {kind}: a release holds files, directories and symlinks only", show_path(path))]
     Special {
         /// Which.
         path: PathBuf,
@@ -183,6 +183,11 @@ pub fn show(bytes: &[u8]) -> String {
         Ok(text) => text.chars().flat_map(escape).collect(),
         Err(_) => bytes.escape_ascii().to_string(),
     }
+}
+
+/// A path of this machine, as text that is safe on a terminal.
+pub fn show_path(path: &Path) -> String {
+    show(path.as_os_str().as_bytes())
 }
 
 fn escape(c: char) -> Vec<char> {

@@ -135,12 +135,16 @@ impl<'t> View<'t> {
         }
     }
 
-    /// Every cell that has a value in this state, for a disk that starts from it.
+    /// Every cell that has a value in this state, in the order in which these values were made: what
+    /// [`Fs::from_cells`](crate::Fs::from_cells) starts a rebooted disk from.
     pub fn cells(&self) -> impl Iterator<Item = (Cell, Value)> + use<'t> {
-        let view = *self;
-        (0..self.trace.cell_count() as u32).map(CellId).filter_map(move |id| {
-            let effect = view.newest(id)?;
-            Some((view.trace.cell(id).clone(), view.trace.effect(effect).value.clone()))
+        let trace = self.trace;
+        let mut newest: Vec<EffectId> =
+            (0..trace.cell_count() as u32).filter_map(|id| self.newest(CellId(id))).collect();
+        newest.sort_unstable();
+        newest.into_iter().map(move |id| {
+            let effect = trace.effect(id);
+            (trace.cell(effect.cell).clone(), effect.value.clone())
         })
     }
 }

@@ -207,7 +207,7 @@ impl Live<'_> {
     }
 
     /// A change is a removal only if the whole release is gone when the deploy ends, and it was neither live nor
-    /// promised.
+    /// promised by retention. That the release before the live one stays is another promise.
     fn is_removal(&self, release: usize, at: Seq) -> bool {
         let Some(deploy) = self.history.deploy_of(at) else { return false };
         let deploy = &self.history.deploys[deploy];
@@ -218,8 +218,11 @@ impl Live<'_> {
             _ => true,
         };
         let live = (at..=end).any(|k| *self.history.current_at(k) == Current::Release(release));
-        let promised =
-            self.protected.iter().any(|p| p.release == release && p.window.lo <= at && at <= p.window.hi);
+        let cutover = self.history.cutovers.iter().rposition(|cutover| cutover.at <= at);
+        let promised = known.acked.is_some_and(|acked| acked <= at)
+            && cutover.zip(self.scenario.keep).is_some_and(|(cutover, keep)| {
+                kept(self.history, cutover, keep).contains(&release)
+            });
         gone && !live && !promised
     }
 

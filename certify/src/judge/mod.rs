@@ -357,7 +357,8 @@ fn not_asked(
         Promise::NeverAbsent | Promise::ImmutableAfterCutover if history.deploys.len() < 2 || acks == 0 => {
             "there was no deploy after the first"
         }
-        Promise::NeverAbsent if !history.current.iter().any(|(_, c)| matches!(c, Current::Release(_))) => {
+        Promise::NeverAbsent | Promise::ImmutableAfterCutover
+            if !history.current.iter().any(|(_, c)| matches!(c, Current::Release(_))) => {
             "`current` never appeared"
         }
         Promise::PreviousIntact if switches == 0 || !protected => "no release replaced another",

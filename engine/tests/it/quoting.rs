@@ -26,7 +26,7 @@ fn shells() -> impl Iterator<Item = &'static [&'static str]> {
     SHELLS.iter().copied().filter(|s| {
         let there = run(s, b"echo yes").as_deref() == Some(b"yes\n");
         if !there {
-            eprintln!("skipped: there is no {} on this machine", s.join(" "));
+            crate::skip(&format!("there is no {} on this machine", s.join(" ")));
         }
         there
     })

@@ -47,7 +47,7 @@ impl Host {
     /// The same with another `PATH` in its sessions, to choose the tools.
     pub(crate) fn start_with(path: Option<&Path>) -> Option<Self> {
         let Some(sshd) = sshd_program() else {
-            eprintln!("skipped: there is no sshd on this machine");
+            crate::skip("there is no sshd on this machine");
             return None;
         };
         // Privilege separation of a root sshd wants this folder.
@@ -94,7 +94,7 @@ impl Host {
             let _ = child.wait();
         }
         let log = fs::read_to_string(at("sshd.log")).unwrap_or_default();
-        eprintln!("skipped: sshd does not start here: {log}");
+        crate::skip(&format!("sshd does not start here: {log}"));
         None
     }
 
@@ -216,7 +216,7 @@ fn answers(port: u16, child: &mut Child) -> bool {
 pub(crate) fn busybox_tools(dir: &Path) -> Option<PathBuf> {
     let tools = dir.join("busybox-tools");
     let Ok(out) = Command::new("busybox").arg("--list").output() else {
-        eprintln!("skipped: there is no busybox on this machine");
+        crate::skip("there is no busybox on this machine");
         return None;
     };
     fs::create_dir_all(&tools).expect("tools");

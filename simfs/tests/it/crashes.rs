@@ -5,6 +5,8 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use simfs::{Disk, Fs};
+
 use crate::mounted::on_mount;
 
 #[test]
@@ -136,4 +138,52 @@ fn failing_to_mount_says_why() {
         told.starts_with("cannot mount on /no/such/directory") || told.starts_with("cannot open /dev/fuse"),
         "{told}"
     );
+}
+
+/// The swap that so many deploys do, and the power loss that they do not think of: `current` names the new release, and
+/// its file is empty. Found in the trace, then mounted and read through the kernel.
+#[test]
+fn a_reboot_into_a_chosen_crash_state() {
+    on_mount(|rig| {
+        rig.sh("mkdir old; echo old > old/page; ln -s old current; sync .");
+        rig.disk.sync_all(true);
+        rig.sh("mkdir new; echo new > new/page; ln -s new next; mv -T next current");
+        let trace = rig.disk.trace();
+        let crashes = simfs::Crashes::new(&trace, &simfs::POSIX);
+        let newest = |cell: &simfs::Cell| {
+            let id = trace.cell_id(cell).unwrap();
+            (id, trace.versions(id).last().copied())
+        };
+        let name = |name: &str| simfs::Cell::Entry(simfs::ROOT, simfs::Name::from(name.as_bytes()));
+        let inode = |path: &str| rig.disk.with(|fs| fs.resolve_link(path).unwrap());
+        let (link, page) = (inode("current"), inode("new/page"));
+        // The new link with its text, the new directory with its page; of the page nothing but its name.
+        let page_name = simfs::Cell::Entry(inode("new"), simfs::Name::from(&b"page"[..]));
+        let mut pins = vec![
+            newest(&name("current")),
+            newest(&simfs::Cell::Target(link)),
+            newest(&name("new")),
+            newest(&page_name),
+        ];
+        pins.push((newest(&simfs::Cell::Size(page)).0, None));
+        let whole = simfs::Window { lo: 0, hi: trace.last() };
+        let state = crashes.find(whole, &pins).expect("nothing was synced");
+        let rebooted = Fs::from_cells(simfs::View::crash(&crashes, &state).cells());
+        rig.crash();
+        rig.disk = Disk::new(rebooted);
+        rig.remount();
+        assert_eq!(
+            rig.sh("readlink current; stat -c %s current/page old/page; cat old/page"),
+            "new\n0\n4\nold\n"
+        );
+        // And with a barrier before the swap there is no such state.
+        rig.sh("echo newer > new/page; ln -s new next");
+        rig.disk.sync_all(true);
+        rig.sh("mv -T next current");
+        let trace = rig.disk.trace();
+        let crashes = simfs::Crashes::new(&trace, &simfs::POSIX);
+        let after = simfs::Window { lo: trace.last(), hi: trace.last() };
+        let size = trace.cell_id(&simfs::Cell::Size(page)).unwrap();
+        assert!(crashes.find(after, &[(size, None)]).is_none());
+    });
 }

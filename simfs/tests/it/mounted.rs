@@ -48,7 +48,7 @@ pub(crate) fn on_mount_of(fs: Fs, test: impl FnOnce(&mut Rig) + Send + 'static) 
                 rig.crash();
                 rig.disk.with(|fs| assert_replay_is_live(fs));
             }
-            Err(why) => println!("skipped: {why}"),
+            Err(why) => crate::skip(&why.to_string()),
         }
     });
     if watch.recv_timeout(TEST_LIMIT) == Err(RecvTimeoutError::Timeout) {
@@ -105,7 +105,7 @@ impl Rig {
         if self.try_sh(&format!("command -v {program} > /dev/null")).status.success() {
             return Some(self.sh(script));
         }
-        println!("skipped in part: no {program}");
+        crate::skip(&format!("no {program}"));
         None
     }
 

@@ -111,7 +111,7 @@ fn mounts_cannot_be_changed() {
     let in_namespaces = |line: &str| fixture.ssh(&format!("unshare -Umpf --keep-caps sh -c '{line}'"));
     let possible = in_namespaces("mount --bind /usr /mnt && ls /mnt/bin/env");
     if !possible.status.success() {
-        println!("skipped: no nested user namespaces here: {possible:?}");
+        crate::skip(&format!("no nested user namespaces here: {possible:?}"));
         return;
     }
     let nested = [
@@ -253,7 +253,7 @@ fn an_unprivileged_user_can_serve() {
         server.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
     let Some(config) = lines.next() else {
-        println!("skipped: {}", String::from_utf8_lossy(&wait(child).stderr));
+        crate::skip(&String::from_utf8_lossy(&wait(child).stderr));
         return;
     };
     let config = config.unwrap();

@@ -77,7 +77,7 @@ pub(crate) struct Fixture {
 /// Why a test that needs these programs cannot run here, said and returned.
 pub(crate) fn lacks(programs: &[&str]) -> bool {
     let skipped = |why: &str| {
-        println!("skipped: {why}");
+        crate::skip(why);
         true
     };
     if !rustix::process::geteuid().is_root() {

@@ -127,7 +127,7 @@ fn a_32_bit_program_is_observed() {
         }"#;
     let Some(fixture) = Fixture::new(&["ssh", "cc"]) else { return };
     if !cfg!(target_arch = "x86_64") {
-        println!("skipped: not x86_64");
+        crate::skip("not x86_64");
         return;
     }
     let source = fixture.on_disk("sync32.c");
@@ -136,7 +136,7 @@ fn a_32_bit_program_is_observed() {
     assert!(built.status.success(), "{built:?}");
     let output = fixture.ssh(&format!("{}/sync32", fixture.srv()));
     if output.status.code() == Some(255) {
-        println!("skipped: this kernel runs no 32-bit calls");
+        crate::skip("this kernel runs no 32-bit calls");
         return;
     }
     assert!(output.status.success(), "{output:?}");
