@@ -19,7 +19,7 @@ use cutover_certify::judge::{Judgement, SharedRule, judge};
 use cutover_certify::record::{CutShort, Plan, Progress, RecordError, Subject, record};
 use cutover_certify::report::{self, Outcome};
 use cutover_certify::tool::Reports;
-use cutover_certify::tree::show;
+use cutover_certify::tree::{show, show_path};
 
 /// How the second history differs from the first.
 const FROM_NOTHING: &str = "starting without the deploy path:";
@@ -143,7 +143,7 @@ fn find_cutover(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(named) = named {
         return fs::canonicalize(&named).map_err(|error| {
             Failure::new(
-                format!("cannot find {}: {error}", named.display()),
+                format!("cannot find {}: {error}", show_path(&named)),
                 "check the path after --cutover",
             )
         });
@@ -165,7 +165,10 @@ fn sources(common: &Common, plan: &mut Plan) -> Result<Option<tempfile::TempDir>
     if let Some(last) = common.app.last() {
         for dir in &common.app {
             let dir = fs::canonicalize(dir).map_err(|error| {
-                Failure::new(format!("cannot read {}: {error}", dir.display()), "check the paths after --app")
+                Failure::new(
+                    format!("cannot read {}: {error}", show_path(dir)),
+                    "check the paths after --app",
+                )
             })?;
             plan.sources.push(dir);
         }
@@ -197,12 +200,20 @@ fn could_not_record(error: &RecordError) -> Failure {
         RecordError::SourceChanged { .. } => {
             Some("nothing may write to a directory while it is being deployed; run it again".to_owned())
         }
+        RecordError::Server(sshd_test::Error::Disk { .. }) => Some(
+            "it needs FUSE: `modprobe fuse`; in a container pass the device /dev/fuse; else run it as root"
+                .to_owned(),
+        ),
         _ => None,
     };
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        let cause_text = cause.to_string();
+        // Some errors say themselves what their cause said.
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
         source = cause.source();
     }
     Failure { error: text, hint }
@@ -219,7 +230,7 @@ struct Json<'a> {
 fn write_json(file: &Path, judgement: &Judgement, outcome: Outcome) -> Result<(), Failure> {
     let json = Json { version: 1, exit_status: outcome as u8, judgement };
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("cannot write {}: {error}", file.display()), "check the path after --json")
+        Failure::new(format!("cannot write {}: {error}", show_path(file)), "check the path after --json")
     };
     let mut text = serde_json::to_vec_pretty(&json).map_err(|error| failed(&error))?;
     text.push(b'\n');
@@ -248,8 +259,11 @@ impl Console {
     }
 
     fn tool_output(&self, cut: &CutShort) {
-        self.line(&format!("{cut}; the end of its output:"));
         let lines: Vec<&[u8]> = cut.output.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
+        if lines.is_empty() {
+            return self.line(&format!("{cut}; it printed nothing"));
+        }
+        self.line(&format!("{cut}; the end of its output:"));
         for line in &lines[lines.len().saturating_sub(20)..] {
             self.line(&format!("  | {}", show(line)));
         }
@@ -258,7 +272,7 @@ impl Console {
 
 impl Progress for Console {
     fn begins(&mut self, deploy: usize, of: usize, source: &Path) {
-        self.bar.set_message(format!("deploy {deploy} of {of}: {}", source.display()));
+        self.bar.set_message(format!("deploy {deploy} of {of}: {}", show_path(source)));
     }
 
     fn ended(&mut self, deploy: usize, ops: u32, took: Duration) {

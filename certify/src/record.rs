@@ -119,7 +119,7 @@ pub enum RecordError {
     #[error(transparent)]
     Source(#[from] TreeError),
     /// A source is not what it was when the recording began.
-    #[error("{} changed while it was being deployed: {difference}", dir.display())]
+    #[error("{} changed while it was being deployed: {difference}", tree::show_path(dir))]
     SourceChanged {
         /// Which directory.
         dir: PathBuf,

@@ -6,48 +6,7 @@
 # - current_complete: the name `current` survives a power loss, the files of the release it names do not.
 # - durable_ack: the fsync of the directory forces the link, never what is behind it.
 # - previous_intact: the release before was not made durable either, nor the one before that.
-# - recoverable: a second run finds `current` on its own release, believes it complete, and reports
-#   success.
-set -eu
-
-id=$(printf '20240101%06d' "$CERTIFY_VERSION")
-
-# Runs $1 on the server, in the deploy path, with the text of `current` in $live: empty if there is none, and
-# an error if it cannot be read. All of it travels as one command, so a connection that breaks can never
-# leave half of it running.
-on_server() {
-    ssh -F "$CERTIFY_SSH_CONFIG" target "set -eu; id=$id; cd '$CERTIFY_DEPLOY_PATH'
-        live=\$(find . -maxdepth 1 -name current -exec readlink {} +)
-        $1"
-}
-
-# A killed run leaves a release that never went live. Ids only grow and this script never goes back, so that
-# is whatever is newer than the live one. Kept, it would count for retention in place of a good one.
-sweep() {
-    ssh -n -F "$CERTIFY_SSH_CONFIG" target "mkdir -p '$CERTIFY_DEPLOY_PATH/releases'"
-    on_server '
-        all=$(ls releases)
-        for release in $all; do
-            if [ -n "$live" ] && [ "$release" -gt "${live#releases/}" ]; then
-                rm -rf "releases/$release"
-            fi
-        done
-        rm -f .current.*' </dev/null
-}
-
-# Uploads the release, unless an earlier run of this version already went live: then it is complete, and only
-# its cutover may have been lost.
-upload() {
-    # A file between the two: sh does not see when the first command of a pipeline fails.
-    archive=$(mktemp)
-    trap 'rm -f "$archive"' EXIT
-    tar -C "$CERTIFY_SOURCE" -cf "$archive" .
-    on_server '
-        [ "$live" != "releases/$id" ] || exit 0
-        rm -rf "releases/$id"
-        mkdir "releases/$id"
-        tar -C "releases/$id" --no-same-owner -xpf -' <"$archive"
-}
+. "$(dirname "$0")/steps.sh"
 
 # BROKEN: there is no barrier between the upload and the rename.
 cut_over() {
@@ -56,18 +15,6 @@ cut_over() {
         ln -sT "releases/$id" "$link"
         mv -T "$link" current
         sync .' </dev/null
-}
-
-# Nothing is newer than the live release (see sweep), so the newest three are the live one, the one before
-# it, and one more.
-clean_up() {
-    on_server '
-        kept=0
-        all=$(ls -r releases)
-        for release in $all; do
-            kept=$((kept + 1))
-            [ "$kept" -le 3 ] || rm -rf "releases/$release"
-        done' </dev/null
 }
 
 sweep

@@ -183,7 +183,7 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         return Err(ManifestError::Digest);
     }
     let body = std::str::from_utf8(body).map_err(|_| ManifestError::Version)?;
-    let mut lines = body.strip_suffix('\n').unwrap_or(body).split('\n');
+    let mut lines = body.strip_suffix('\n').ok_or(ManifestError::Version)?.split('\n');
     if lines.next() != Some(HEADER) {
         return Err(ManifestError::Version);
     }

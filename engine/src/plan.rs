@@ -209,7 +209,6 @@ pub fn plan(host: &Observed, source: &Manifest, wish: &Wish) -> Result<Plan, Ref
     let against = sealed_base
         .filter(|_| !wish.full)
         .and_then(|(base, seal)| Some((base, diff::against(&wanted, seal, &base.tree)?)));
-    let live = live_identity(host);
     let complete = complete_releases(host);
     let barrier = barrier(host);
 
@@ -226,9 +225,8 @@ pub fn plan(host: &Observed, source: &Manifest, wish: &Wish) -> Result<Plan, Ref
     // Sealed and marked is complete, note or no note: the note is older than a power loss.
     let is_done =
         |id: &ReleaseId| complete.contains(id) || (host.seals.contains(id) && host.markers.contains(id));
-    let is_live = |id: &ReleaseId| live.is_some() && host.releases.get(id) == live;
     let swept: Vec<ReleaseId> =
-        host.unfinished.iter().filter(|id| !is_done(id) && !is_live(id)).cloned().collect();
+        host.unfinished.iter().filter(|id| !is_done(id) && !is_live(host, id)).cloned().collect();
     if !swept.is_empty() {
         steps.push(Step::Sweep(swept));
     }
@@ -278,6 +276,13 @@ fn live_identity(host: &Observed) -> Option<&String> {
     if let Current::Link { identity, .. } = &host.current { identity.as_ref() } else { None }
 }
 
+/// Whether `current` resolves to a release: by device and inode, and by what the host calls the base. A host that
+/// contradicts itself must not lose what is live.
+fn is_live(host: &Observed, id: &ReleaseId) -> bool {
+    let live = live_identity(host);
+    (live.is_some() && host.releases.get(id) == live) || host.base.as_ref().is_some_and(|base| base.id == *id)
+}
+
 /// Releases that count: ours, sealed and marked, or sealed and live.
 fn complete_releases(host: &Observed) -> BTreeSet<ReleaseId> {
     let live = host.base.as_ref().filter(|b| b.seal.is_some()).map(|b| &b.id);
@@ -288,12 +293,10 @@ fn complete_releases(host: &Observed) -> BTreeSet<ReleaseId> {
 
 /// What goes: all but the new one, the live one and the newest, [`KEEP`] in all. Compared by device and inode.
 fn prunable(host: &Observed, complete: &BTreeSet<ReleaseId>, new: &ReleaseId) -> Vec<ReleaseId> {
-    let live = live_identity(host);
-    let is_live = |id: &ReleaseId| live.is_some() && host.releases.get(id) == live;
     let others = || complete.iter().rev().filter(|id| *id != new);
-    let kept_live = others().filter(|id| is_live(id)).count();
+    let kept_live = others().filter(|id| is_live(host, id)).count();
     let more = KEEP.saturating_sub(1 + kept_live);
-    others().filter(|id| !is_live(id)).skip(more).cloned().collect()
+    others().filter(|id| !is_live(host, id)).skip(more).cloned().collect()
 }
 
 fn leftovers(host: &Observed) -> Vec<Vec<u8>> {

@@ -220,9 +220,9 @@ impl Live<'_> {
         let live = (at..=end).any(|k| *self.history.current_at(k) == Current::Release(release));
         let cutover = self.history.cutovers.iter().rposition(|cutover| cutover.at <= at);
         let promised = known.acked.is_some_and(|acked| acked <= at)
-            && cutover.zip(self.scenario.keep).is_some_and(|(cutover, keep)| {
-                kept(self.history, cutover, keep).contains(&release)
-            });
+            && cutover
+                .zip(self.scenario.keep)
+                .is_some_and(|(cutover, keep)| kept(self.history, cutover, keep).contains(&release));
         gone && !live && !promised
     }
 

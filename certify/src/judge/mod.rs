@@ -358,7 +358,8 @@ fn not_asked(
             "there was no deploy after the first"
         }
         Promise::NeverAbsent | Promise::ImmutableAfterCutover
-            if !history.current.iter().any(|(_, c)| matches!(c, Current::Release(_))) => {
+            if !history.current.iter().any(|(_, c)| matches!(c, Current::Release(_))) =>
+        {
             "`current` never appeared"
         }
         Promise::PreviousIntact if switches == 0 || !protected => "no release replaced another",

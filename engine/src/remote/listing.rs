@@ -156,7 +156,12 @@ pub fn parse_items(dir: &[u8], bytes: &[u8]) -> Option<Vec<Item>> {
             let at = path.windows(3).rposition(|w| w == b"/./")?;
             let mut name = path.get(..at)?.to_vec();
             name.push(b'/');
-            name.extend_from_slice(path.get(at + 3..)?);
+            let last = path.get(at + 3..)?;
+            // What comes back here goes into scripts again, so it has to be one name.
+            if last.is_empty() || last.iter().any(|b| matches!(b, b'/' | 0)) {
+                return None;
+            }
+            name.extend_from_slice(last);
             let name = name.strip_prefix(dir)?.strip_prefix(b"/")?.to_vec();
             Some(Item {
                 name,

@@ -1,12 +1,8 @@
-#!/bin/sh
-# CANARY. correct.sh, but the temporary link always has the same name, is not removed by the next run, and
-# is made without -T: `ln -s` follows what a killed run has left.
+# The steps of a small deploy that does it right. `correct.sh` runs them as they are; each canary beside it replaces one
+# and says why that is wrong. Sourced, never run.
 #
-# Expected, live and posix, undisturbed: nothing broken.
-# Expected after a crash between `ln` and `mv`, when the tool is run again:
-# - recoverable: with the same version, the new link is made *inside* the release, which then has an entry
-#   too many; with the next one, the old link dangles, `ln` fails, and so does every run until somebody
-#   removes it.
+# The layout is releases/<id>, current -> releases/<id>. It makes no rollback, links nothing from shared/, and takes no
+# lock (one run at a time). The deploy path must not contain a single quote.
 set -eu
 
 id=$(printf '20240101%06d' "$CERTIFY_VERSION")
@@ -30,7 +26,8 @@ sweep() {
             if [ -n "$live" ] && [ "$release" -gt "${live#releases/}" ]; then
                 rm -rf "releases/$release"
             fi
-        done' </dev/null
+        done
+        rm -f .current.*' </dev/null
 }
 
 # Uploads the release, unless an earlier run of this version already went live: then it is complete, and only
@@ -47,13 +44,13 @@ upload() {
         tar -C "releases/$id" --no-same-owner -xpf -' <"$archive"
 }
 
-# The link that is going to be `current`. BROKEN: what if there is one already?
+# The link that is going to be `current`, under a name of this run alone. -T: never into a directory.
 # Then everything so far, the link itself included, becomes durable: the barrier before the cutover.
 # The rename replaces `current` at once. Its directory is made durable before anybody is told.
 cut_over() {
     on_server '
-        link=next
-        ln -s "releases/$id" "$link"
+        link=.current.$id.$$
+        ln -sT "releases/$id" "$link"
         sync -f .
         mv -T "$link" current
         sync .' </dev/null
@@ -70,8 +67,3 @@ clean_up() {
             [ "$kept" -le 3 ] || rm -rf "releases/$release"
         done' </dev/null
 }
-
-sweep
-upload
-cut_over
-clean_up

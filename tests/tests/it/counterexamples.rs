@@ -1,0 +1,114 @@
+//! What people read about a broken promise: the sentence, the ops that survived and those that did not.
+
+use crate::room::{Room, machine_has};
+
+/// The report about a script, from the first counterexample on.
+fn report(script: &str, options: &[&str]) -> Option<String> {
+    if !machine_has(&["ssh", "tar"]) {
+        return None;
+    }
+    let room = Room::new();
+    let ran = room.run(room.certify_tool(&format!("sh certify/subjects/{script}")).args(options));
+    assert_eq!(ran.code, Some(1), "{}", room.show(&ran));
+    let text = room.normal(&ran.stdout);
+    let begin = text.find(" is broken").and_then(|at| text[..at].rfind('\n')).expect("a broken promise");
+    Some(text[begin + 1..].to_owned())
+}
+
+#[test]
+fn a_removal_that_overtakes_the_rename() {
+    if let Some(report) = report("cleanup-before-durable.sh", &["--keep", "1"]) {
+        insta::assert_snapshot!(report, @r"
+        current_complete is broken (posix):
+          power loss after op N (unlink /srv/app/releases/20240101000001/-rf):
+          `current` resolves to /app/releases/20240101000001, in which -rf is missing
+          survived, though no sync covered it: the removal of /srv/app/releases/20240101000001/-rf, from op N (unlink /srv/app/releases/20240101000001/-rf)
+          did not survive, since no sync had covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
+
+        durable_ack is broken (posix):
+          power loss after op N (unlink /srv/app/releases/20240101000001/-rf):
+          `current` resolves to /app/releases/20240101000001, in which -rf is missing
+          survived, though no sync covered it: the removal of /srv/app/releases/20240101000001/-rf, from op N (unlink /srv/app/releases/20240101000001/-rf)
+          did not survive, since no sync had covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
+
+        previous_intact is broken (live states):
+          after op N (unlink /srv/app/releases/20240101000001/-rf):
+          in releases/20240101000001, which has to stay, -rf is missing
+
+        previous_intact is broken (posix):
+          power loss after op N (unlink /srv/app/releases/20240101000001/-rf):
+          releases/20240101000001, which has to stay, is damaged, in which -rf is missing
+          survived, though no sync covered it: the removal of /srv/app/releases/20240101000001/-rf, from op N (unlink /srv/app/releases/20240101000001/-rf)
+
+        shared_intact was not asked (live states): no shared data was declared
+
+        shared_intact was not asked (posix): no shared data was declared
+
+        6 deploys, 6 releases, N operations, N effects, N sync calls.
+        Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
+        Recorded and judged in T s, of which T s for judging.
+        ");
+    }
+}
+
+#[test]
+fn a_link_whose_text_is_lost() {
+    if let Some(report) = report("link-after-barrier.sh", &["--keep", "3"]) {
+        insta::assert_snapshot!(report, @r"
+        current_complete is broken (posix):
+          power loss after op N (rename /srv/app/.current.20240101000002.PID /srv/app/current):
+          `current` resolves to nothing
+          survived, though no sync covered it: the existence of /srv/app/current, from op N (symlink /srv/app/.current.20240101000002.PID)
+          survived, though no sync covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
+          did not survive, since no sync had covered it: the text of the symlink /srv/app/current, from op N (symlink /srv/app/.current.20240101000002.PID)
+
+        durable_ack is broken (posix):
+          power loss after op N (rename /srv/app/.current.20240101000002.PID /srv/app/current):
+          `current` resolves to nothing, not to what was acknowledged
+          survived, though no sync covered it: the existence of /srv/app/current, from op N (symlink /srv/app/.current.20240101000002.PID)
+          survived, though no sync covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
+          did not survive, since no sync had covered it: the text of the symlink /srv/app/current, from op N (symlink /srv/app/.current.20240101000002.PID)
+
+        shared_intact was not asked (live states): no shared data was declared
+
+        shared_intact was not asked (posix): no shared data was declared
+
+        6 deploys, 6 releases, N operations, N effects, N sync calls.
+        Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
+        Recorded and judged in T s, of which T s for judging.
+        ");
+    }
+}
+
+#[test]
+fn an_instant_without_current() {
+    if let Some(report) = report("rm-ln.sh", &["--keep", "3"]) {
+        insta::assert_snapshot!(report, @r"
+        current_complete is broken (live states):
+          after op N (unlink /srv/app/current):
+          `current` resolves to nothing
+
+        current_complete is broken (posix):
+          power loss after op N (unlink /srv/app/current):
+          `current` resolves to nothing
+          survived, though no sync covered it: the removal of /srv/app/current, from op N (unlink /srv/app/current)
+
+        never_absent is broken (live states):
+          after op N (unlink /srv/app/current):
+          `current` does not resolve to a directory
+
+        durable_ack is broken (posix):
+          power loss after op N (unlink /srv/app/current):
+          `current` resolves to nothing, not to what was acknowledged
+          survived, though no sync covered it: the removal of /srv/app/current, from op N (unlink /srv/app/current)
+
+        shared_intact was not asked (live states): no shared data was declared
+
+        shared_intact was not asked (posix): no shared data was declared
+
+        6 deploys, 6 releases, N operations, N effects, N sync calls.
+        Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
+        Recorded and judged in T s, of which T s for judging.
+        ");
+    }
+}

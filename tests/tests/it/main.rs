@@ -1,0 +1,32 @@
+//! Tests of all programs together, one binary: the real certifier, the real engine, real SSH clients.
+//!
+//! - [`arrows`]: which package depends on which.
+//! - [`canaries`]: deploys broken on purpose, and the promises that each must break.
+//! - [`counterexamples`]: what people read about a broken promise.
+//! - [`kill`]: what is left of a certifier that was killed or interrupted: nothing.
+//! - [`harmless`]: what a tool does on the server never reaches the machine.
+//! - [`bad_input`]: directories, tools and machines that cannot be used; errors and exit codes.
+//! - [`help`]: `--help`, and the verdicts about our own engine.
+//! - [`random_histories`]: the engine keeps its promises on histories that nobody thought of. [`history`] is such a
+//!   history as a value, and `regressions/` keeps those that were not kept once.
+//!
+//! [`room`] runs programs and [`processes`] watches them. Both programs have to be built: `cargo test --workspace`
+//! does it.
+
+mod arrows;
+mod bad_input;
+mod canaries;
+mod counterexamples;
+mod harmless;
+mod help;
+mod history;
+mod kill;
+mod processes;
+mod random_histories;
+mod room;
+
+/// Says why a test cannot run here. In CI nothing may be missing, so there it is a failure.
+pub(crate) fn skip(why: &str) {
+    println!("skipped: {why}");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped in CI: {why}");
+}
