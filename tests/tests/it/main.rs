@@ -6,7 +6,7 @@
 //! - [`kill`]: what is left of a certifier that was killed or interrupted: nothing.
 //! - [`harmless`]: what a tool does on the server never reaches the machine.
 //! - [`bad_input`]: directories, tools and machines that cannot be used; errors and exit codes.
-//! - [`help`]: `--help`, and the verdicts about our own engine.
+//! - [`our_engine`]: the verdicts about our own engine.
 //! - [`random_histories`]: the engine keeps its promises on histories that nobody thought of. [`history`] is such a
 //!   history as a value, and `regressions/` keeps those that were not kept once.
 //!
@@ -18,9 +18,9 @@ mod bad_input;
 mod canaries;
 mod counterexamples;
 mod harmless;
-mod help;
 mod history;
 mod kill;
+mod our_engine;
 mod processes;
 mod random_histories;
 mod room;

@@ -31,10 +31,10 @@ pub(crate) fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is a folder of the workspace")
 }
 
-/// Whether this machine can mount FUSE file systems and has these programs; says what is missing.
+/// Whether this user can mount FUSE file systems on this machine, and it has these programs; says what is missing.
 pub(crate) fn machine_has(programs: &[&str]) -> bool {
-    if !Path::new("/dev/fuse").exists() {
-        skip("there is no /dev/fuse");
+    if let Err(error) = File::options().read(true).write(true).open("/dev/fuse") {
+        skip(&format!("/dev/fuse cannot be opened: {error}"));
         return false;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();

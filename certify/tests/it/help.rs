@@ -1,12 +1,18 @@
-//! What the certifier says about itself, and about our own engine.
+//! What the program says about itself.
 
-use crate::room::{Room, machine_has};
+use std::process::Command;
+
+fn run(arguments: &[&str]) -> String {
+    let program = env!("CARGO_BIN_EXE_cutover-certify");
+    let out = Command::new(program).args(arguments).output().expect("it was built for this test");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("its own words are text");
+    assert_eq!(text(&out.stderr), "");
+    format!("exit code: {}\n----- stdout\n{}", out.status.code().expect("no signal"), text(&out.stdout))
+}
 
 #[test]
 fn help_of_the_program() {
-    let room = Room::new();
-    let ran = room.run(room.certify().arg("--help"));
-    insta::assert_snapshot!(room.show(&ran), @r"
+    insta::assert_snapshot!(run(&["--help"]), @r"
     exit code: 0
     ----- stdout
     Runs a deploy tool against an embedded SSH server on a simulated disk, and decides for every instant
@@ -53,9 +59,7 @@ fn help_of_the_program() {
 
 #[test]
 fn help_of_run() {
-    let room = Room::new();
-    let ran = room.run(room.certify().args(["run", "--help"]));
-    insta::assert_snapshot!(room.show(&ran), @r#"
+    insta::assert_snapshot!(run(&["run", "--help"]), @r#"
     exit code: 0
     ----- stdout
     Certifies any other deploy command
@@ -89,49 +93,4 @@ fn help_of_run() {
                                Exit status 0 says it in any case
       -h, --help               Print help
     "#);
-}
-
-#[test]
-fn our_engine_keeps_its_promises() {
-    if !machine_has(&[]) {
-        return;
-    }
-    let room = Room::new();
-    let ran = room.run(&mut room.certify());
-    insta::assert_snapshot!(room.show(&ran), @r"
-    exit code: 0
-    ----- stdout
-    ────────────────────────────────────────────────
-     promise                   live states   posix
-    ════════════════════════════════════════════════
-     current_complete          proved        proved
-    ────────────────────────────────────────────────
-     never_absent              proved        –
-    ────────────────────────────────────────────────
-     durable_ack               –             proved
-    ────────────────────────────────────────────────
-     immutable_after_cutover   proved        –
-    ────────────────────────────────────────────────
-     previous_intact           proved        proved
-    ────────────────────────────────────────────────
-     shared_intact             proved        proved
-    ────────────────────────────────────────────────
-     retention                 proved        –
-    ────────────────────────────────────────────────
-
-    8 deploys, 7 releases, N operations, N effects, N sync calls.
-    Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
-    Recorded and judged in T s, of which T s for judging.
-    ----- stderr
-    deploy 1: N operations on the disk, T s
-    deploy 2: N operations on the disk, T s
-    deploy 3: N operations on the disk, T s
-    deploy 4: N operations on the disk, T s
-    deploy 5: N operations on the disk, T s
-    deploy 6: N operations on the disk, T s
-    once more, starting without the deploy path
-    deploy 1: N operations on the disk, T s
-    deploy 2: N operations on the disk, T s
-    ");
-    assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new());
 }
