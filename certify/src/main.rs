@@ -19,7 +19,7 @@ use cutover_certify::judge::{Judgement, SharedRule, judge};
 use cutover_certify::record::{CutShort, Plan, Progress, RecordError, Subject, record};
 use cutover_certify::report::{self, Outcome};
 use cutover_certify::tool::Reports;
-use cutover_certify::tree::{show, show_path};
+use cutover_certify::tree::{TreeError, show, show_path};
 
 /// How the second history differs from the first.
 const FROM_NOTHING: &str = "starting without the deploy path:";
@@ -196,6 +196,11 @@ fn sources(common: &Common, plan: &mut Plan) -> Result<Option<tempfile::TempDir>
 
 fn could_not_record(error: &RecordError) -> Failure {
     let hint = match error {
+        RecordError::Source(TreeError::Read { error, .. })
+            if error.kind() == io::ErrorKind::NotADirectory =>
+        {
+            Some("name the directory that holds the release".to_owned())
+        }
         RecordError::Source(_) => Some("make it readable, or leave it out of the directory".to_owned()),
         RecordError::SourceChanged { .. } => {
             Some("nothing may write to a directory while it is being deployed; run it again".to_owned())

@@ -340,7 +340,11 @@ impl Task<'_> {
                 cutover
             }
         };
+        // What a run leaves in its temporary directory when it is killed goes with ours.
+        let tmp = self.work.join("tmp");
+        std::fs::create_dir_all(&tmp)?;
         command
+            .env("TMPDIR", tmp)
             .env("CERTIFY_HOST", self.server.host())
             .env("CERTIFY_PORT", self.server.port().to_string())
             .env("CERTIFY_USER", self.server.user())

@@ -30,8 +30,9 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// What a deploy of `source` should put live, given what `shared/` held when it began.
-    pub(crate) fn new(source: &Tree, shared: &Tree, rule: &SharedRule) -> Self {
+    /// What a deploy of `source` should put live. `shared` gives the names in the directory that a path below
+    /// `shared/` leads to when the deploy begins, and nothing where it leads to no directory.
+    pub(crate) fn new(source: &Tree, rule: &SharedRule, shared: &dyn Fn(&[u8]) -> Option<Vec<Name>>) -> Self {
         let mut expected = Self { tree: source.clone(), links: Vec::new() };
         match rule {
             SharedRule::None => {}
@@ -45,20 +46,16 @@ impl Expected {
         expected
     }
 
-    /// For each name in a shared directory: not in the application, link it; a directory there, look into it;
-    /// anything else there, the application's wins.
-    fn drop_down(&mut self, dir: &[u8], source: &Tree, shared: &Tree) {
-        for (path, node) in shared {
-            let below = path.strip_prefix(dir).map(|rest| rest.strip_prefix(b"/").unwrap_or(rest));
-            let direct = below.is_some_and(|rest| !rest.is_empty() && !rest.contains(&b'/'));
-            let inside = dir.is_empty() || path.get(dir.len()) == Some(&b'/');
-            if !direct || !inside {
-                continue;
-            }
-            match (source.get(path), node) {
-                (None, _) => self.links.push(path.clone()),
-                (Some(Node::Dir { .. }), Node::Dir { .. }) => self.drop_down(path, source, shared),
-                (Some(_), _) => {}
+    /// For each name in a shared directory: not in the application, link it; a directory on both sides, look into it;
+    /// anything else in the application wins. A link to a directory is looked into like a directory: what lies there is
+    /// the user's data. It ends because the application's tree does.
+    fn drop_down(&mut self, dir: &[u8], source: &Tree, shared: &dyn Fn(&[u8]) -> Option<Vec<Name>>) {
+        for name in shared(dir).unwrap_or_default() {
+            let path = join(dir, &name);
+            match source.get(&path) {
+                None => self.links.push(path),
+                Some(Node::Dir { .. }) => self.drop_down(&path, source, shared),
+                Some(_) => {}
             }
         }
     }
@@ -162,10 +159,22 @@ fn normal(path: &[Name]) -> Vec<Name> {
     out
 }
 
-/// The tree below `shared/` in a live state; empty where there is none.
+/// The tree below `shared/` in a live state, if there is one.
 pub(crate) fn shared_at(trace: &Trace, k: Seq, scenario: &Scenario) -> Option<Golden> {
     match walk_live(trace, k, &scenario.mount, &scenario.shared_path()).0 {
         End::Dir { ino, .. } => Golden::capture(View::live(trace, k), ino),
+        _ => None,
+    }
+}
+
+/// The names in the directory that a path below `shared/` leads to in a live state. A link that leaves the disk leads
+/// to nothing that could be seen.
+pub(crate) fn shared_names(trace: &Trace, k: Seq, scenario: &Scenario, path: &[u8]) -> Option<Vec<Name>> {
+    let path: Vec<Name> = scenario.shared_path().into_iter().chain(names(path)).collect();
+    match walk_live(trace, k, &scenario.mount, &path).0 {
+        End::Dir { ino, .. } => {
+            Some(View::live(trace, k).entries(ino).map(|(name, _)| name.clone()).collect())
+        }
         _ => None,
     }
 }
@@ -186,7 +195,18 @@ mod tests {
     }
 
     fn links(source: &[(&str, char)], shared: &[(&str, char)], rule: &SharedRule) -> Vec<String> {
-        let expected = Expected::new(&tree(source), &tree(shared), rule);
+        let shared = tree(shared);
+        let names = |dir: &[u8]| match shared.get(dir) {
+            Some(Node::Dir { .. }) => {
+                let below = |path: &Vec<u8>| {
+                    let name = path.rsplit(|b| *b == b'/').next().filter(|name| !name.is_empty())?;
+                    (join(dir, name) == *path).then(|| Name::from(name))
+                };
+                Some(shared.keys().filter_map(below).collect())
+            }
+            _ => None,
+        };
+        let expected = Expected::new(&tree(source), rule, &names);
         expected.links.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
     }
 
@@ -205,7 +225,7 @@ mod tests {
     fn exact_links_replace_what_the_application_has() {
         let source = [("a", 'd'), ("a/x", 'f'), ("ax", 'f')];
         let rule = SharedRule::Exact(vec![b"a".to_vec(), b"log/today".to_vec()]);
-        let expected = Expected::new(&tree(&source), &tree(&[]), &rule);
+        let expected = Expected::new(&tree(&source), &rule, &|_| None);
         let left: Vec<_> = expected.tree.keys().map(|p| String::from_utf8_lossy(p).into_owned()).collect();
         assert_eq!(left, ["", "ax", "log"]);
         assert_eq!(expected.links, [b"a".to_vec(), b"log/today".to_vec()]);

@@ -6,10 +6,10 @@ use simfs::trace::OpKind;
 use simfs::{Cell, MarkKind, Name, Seq, Trace, View, Window};
 
 use super::Scenario;
-use super::expect::{Expected, complaint, shared_at};
+use super::expect::{Expected, complaint, shared_names};
 use super::golden::Golden;
 use super::walk::{End, walk_live};
-use crate::tree::{Difference, Tree};
+use crate::tree::Difference;
 
 /// One run of the tool.
 #[derive(Clone, Debug)]
@@ -199,9 +199,8 @@ impl History {
     ) -> Option<Difference> {
         let deploy = &self.deploys[deploy];
         let source = scenario.source(deploy.number)?;
-        let shared = shared_at(trace, deploy.begin, scenario);
-        let shared = shared.map_or_else(Tree::new, |shared| shared.to_tree());
-        let expected = Expected::new(source, &shared, &scenario.expect.shared);
+        let shared = |path: &[u8]| shared_names(trace, deploy.begin, scenario, path);
+        let expected = Expected::new(source, &scenario.expect.shared, &shared);
         complaint(trace, k, scenario, golden, path, &expected)
     }
 

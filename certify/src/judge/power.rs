@@ -83,7 +83,7 @@ impl Power<'_> {
     fn current_complete(&self) -> Option<Found> {
         let last = self.crashes.trace().last();
         self.ways().iter().find_map(|way| {
-            let text = resolves_to(way);
+            let text = resolves_to(way, self.scenario);
             if way.end == End::Nothing {
                 let first_ack = self.history.first_ack()?;
                 return self.happens(way, Window { lo: first_ack, hi: last }, text);
@@ -108,7 +108,7 @@ impl Power<'_> {
         let ways = self.ways();
         self.history.segments.iter().filter(|segment| segment.acked).find_map(|segment| {
             ways.iter().find_map(|way| {
-                let text = resolves_to(way);
+                let text = resolves_to(way, self.scenario);
                 match self.release_of(way).filter(|release| segment.permitted.contains(release)) {
                     Some(release) => {
                         let golden = &self.history.releases[release].golden;
@@ -155,10 +155,11 @@ impl Power<'_> {
     }
 }
 
-fn resolves_to(way: &Outcome) -> String {
+fn resolves_to(way: &Outcome, scenario: &Scenario) -> String {
     match &way.end {
         End::Dir { path, .. } => {
-            let names: Vec<_> = path.iter().map(|name| crate::tree::show(name)).collect();
+            let names: Vec<_> =
+                scenario.mount.iter().chain(path).map(|name| crate::tree::show(name)).collect();
             format!("`current` resolves to /{}", names.join("/"))
         }
         End::Nothing => "`current` resolves to nothing".to_owned(),

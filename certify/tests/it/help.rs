@@ -7,7 +7,9 @@ fn run(arguments: &[&str]) -> String {
     let out = Command::new(program).args(arguments).output().expect("it was built for this test");
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("its own words are text");
     assert_eq!(text(&out.stderr), "");
-    format!("exit code: {}\n----- stdout\n{}", out.status.code().expect("no signal"), text(&out.stdout))
+    // clap pads empty lines.
+    let lines: String = text(&out.stdout).lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    format!("exit code: {}\n----- stdout\n{lines}", out.status.code().expect("no signal"))
 }
 
 #[test]

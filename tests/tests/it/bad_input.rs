@@ -59,7 +59,7 @@ fn an_application_that_is_a_file() {
     exit code: 2
     ----- stderr
     error: cannot read [ROOM]/app-1/index.html: not a directory
-    hint: make it readable, or leave it out of the directory
+    hint: name the directory that holds the release
     ");
 }
 

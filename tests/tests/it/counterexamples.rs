@@ -21,13 +21,13 @@ fn a_removal_that_overtakes_the_rename() {
         insta::assert_snapshot!(report, @r"
         current_complete is broken (posix):
           power loss after op N (unlink /srv/app/releases/20240101000001/-rf):
-          `current` resolves to /app/releases/20240101000001, in which -rf is missing
+          `current` resolves to /srv/app/releases/20240101000001, in which -rf is missing
           survived, though no sync covered it: the removal of /srv/app/releases/20240101000001/-rf, from op N (unlink /srv/app/releases/20240101000001/-rf)
           did not survive, since no sync had covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
 
         durable_ack is broken (posix):
           power loss after op N (unlink /srv/app/releases/20240101000001/-rf):
-          `current` resolves to /app/releases/20240101000001, in which -rf is missing
+          `current` resolves to /srv/app/releases/20240101000001, in which -rf is missing
           survived, though no sync covered it: the removal of /srv/app/releases/20240101000001/-rf, from op N (unlink /srv/app/releases/20240101000001/-rf)
           did not survive, since no sync had covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
 
