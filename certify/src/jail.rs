@@ -13,19 +13,26 @@ use std::process::Command;
 ///
 /// The thread that spawns it has to live as long as it should.
 pub(crate) fn jail(command: &mut Command) -> &mut Command {
+    let parent = std::process::id().cast_signed();
     // SAFETY: `enter` makes system calls only; it neither allocates nor takes locks, as is required between fork and
     // exec in a program with several threads.
-    unsafe { command.pre_exec(enter) }
+    unsafe { command.pre_exec(move || enter(parent)) }
 }
 
 /// Three processes: this one waits outside and passes the status on, its child is init of the new namespace, and the
 /// child's child goes on to become the command.
-fn enter() -> io::Result<()> {
+fn enter(parent: libc::pid_t) -> io::Result<()> {
     // SAFETY: plain system calls on values that live on this stack; the forked children go on with this stack copied,
     // and leave by `_exit` or by returning to exec.
     unsafe {
         check(libc::setsid())?;
         die_with_parent()?;
+        // The parent may have died before it was asked for.
+        if libc::getppid() != parent {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        let this = libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0);
+        let this = check(this as libc::c_int)?;
         check(libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS))?;
         // Nothing that is mounted in there may reach the machine.
         let none = std::ptr::null::<libc::c_char>();
@@ -35,6 +42,12 @@ fn enter() -> io::Result<()> {
             pass_on(init);
         }
         die_with_parent()?;
+        // The same for this process and the one outside, whose number means nothing in here: its descriptor is
+        // readable once it has ended.
+        let mut outside = libc::pollfd { fd: this, events: libc::POLLIN, revents: 0 };
+        if check(libc::poll(&raw mut outside, 1, 0))? != 0 {
+            libc::_exit(127);
+        }
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
         check(libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), flags, none.cast()))?;
         let command = check(libc::fork())?;
