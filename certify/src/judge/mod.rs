@@ -1,7 +1,7 @@
 //! The judge: decides every promise over a recorded trace.
 //!
-//! Live states in one incremental pass ([`live`]), crash states by the exact procedure ([`power`], [`decide`]), and
-//! every counterexample again by an oracle that knows none of that ([`oracle`]). The judge never depends on a deploy
+//! Live states in one incremental pass (`live`), crash states by the exact procedure (`power`, `decide`), and every
+//! counterexample again by an oracle that knows none of that (`oracle`). The judge never depends on a deploy
 //! tool and never asks one: what a release should be comes from the source it was told to deploy ([`expect`]).
 
 mod decide;
