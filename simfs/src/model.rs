@@ -54,7 +54,8 @@ pub struct Model {
 
 /// The weakest promise that still lets software be written: POSIX's synchronised I/O, and nothing more.
 ///
-/// Every state that ext4, xfs or btrfs can leave is a state here; what is proved here holds on them.
+/// Meant to contain every state that ext4, xfs or btrfs can leave, so that what is proved here holds on them: each rule
+/// forces no more than they document. No test holds this against the real ones yet.
 pub const POSIX: Model = Model {
     name: "posix",
     entry_requires_inode: true,
