@@ -12,6 +12,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use simfs::ContentBytes;
 
 use cutover_certify::app;
 use cutover_certify::cli::{Cli, Common, Verb};
@@ -67,19 +68,21 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     let (common, mut plan) = plan(cli)?;
     let _bundled = sources(&common, &mut plan)?;
     let started = Instant::now();
-    let (mut judgement, mut judging) = history(&plan, &stop)?;
+    let (mut judgement, mut judging, content) = history(&plan, &stop)?;
+    let mut content = vec![content];
     if from_nothing {
         plan.deploy_path_exists = false;
         plan.shared.clear();
         plan.sources.truncate(2);
         eprintln!("once more, starting without the deploy path");
-        let (other, took) = history(&plan, &stop)?;
+        let (other, took, more) = history(&plan, &stop)?;
+        content.push(more);
         judgement = judgement.and(other, FROM_NOTHING);
         judging += took;
     }
     let outcome = report::outcome(&judgement);
     if let Some(file) = &common.json {
-        write_json(file, &judgement, outcome)?;
+        write_json(file, &judgement, &content, outcome)?;
     }
     let text = format!(
         "{}Recorded and judged in {:.1} s, of which {:.1} s for judging.\n",
@@ -92,8 +95,8 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-/// Records one history and judges it; also tells how long the judging took.
-fn history(plan: &Plan, stop: &AtomicBool) -> Result<(Judgement, Duration), Failure> {
+/// Records one history and judges it; also tells how long the judging took, and how much content there was.
+fn history(plan: &Plan, stop: &AtomicBool) -> Result<(Judgement, Duration, ContentBytes), Failure> {
     let mut console = Console::new(plan.sources.len());
     let recording = record(plan, &mut console, &|| stop.load(Ordering::Relaxed));
     console.bar.finish_and_clear();
@@ -112,7 +115,7 @@ fn history(plan: &Plan, stop: &AtomicBool) -> Result<(Judgement, Duration), Fail
     }
     let started = Instant::now();
     let judgement = judge(&recording.trace, &recording.scenario, &simfs::POSIX);
-    Ok((judgement, started.elapsed()))
+    Ok((judgement, started.elapsed(), ContentBytes::of(&recording.trace)))
 }
 
 fn plan(cli: Cli) -> Result<(Common, Plan), Failure> {
@@ -230,10 +233,27 @@ struct Json<'a> {
     exit_status: u8,
     #[serde(flatten)]
     judgement: &'a Judgement,
+    /// One for each history.
+    content: Vec<JsonContent>,
 }
 
-fn write_json(file: &Path, judgement: &Judgement, outcome: Outcome) -> Result<(), Failure> {
-    let json = Json { version: 1, exit_status: outcome as u8, judgement };
+#[derive(Serialize)]
+struct JsonContent {
+    recorded_bytes: u64,
+    stored_bytes: u64,
+}
+
+fn write_json(
+    file: &Path,
+    judgement: &Judgement,
+    content: &[ContentBytes],
+    outcome: Outcome,
+) -> Result<(), Failure> {
+    let content = content
+        .iter()
+        .map(|bytes| JsonContent { recorded_bytes: bytes.recorded, stored_bytes: bytes.stored })
+        .collect();
+    let json = Json { version: 1, exit_status: outcome as u8, judgement, content };
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(format!("cannot write {}: {error}", show_path(file)), "check the path after --json")
     };

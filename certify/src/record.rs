@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use globset::GlobSet;
 use regex::bytes::Regex;
-use simfs::{Disk, Fs, MarkKind, Name, Trace};
+use simfs::{BlockStore, Disk, Fs, MarkKind, Name, Trace};
 use sshd_test::{Observer, Options, Server, SyncCall};
 
 use crate::app::{self, SharedEntry};
@@ -151,16 +151,18 @@ pub fn record(
     progress: &mut dyn Progress,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Recording, RecordError> {
+    // What is deployed was read before: the disk holds it by the same blocks.
+    let store = BlockStore::default();
     let mut sources: Vec<Arc<Tree>> = Vec::new();
     for (at, dir) in plan.sources.iter().enumerate() {
         let same = plan.sources[..at].iter().position(|before| before == dir);
         sources.push(match same {
             Some(before) => sources[before].clone(),
-            None => Arc::new(tree::read_dir(dir)?),
+            None => Arc::new(tree::read_dir(dir, &store)?),
         });
     }
     let work = tempfile::Builder::new().prefix("cutover-certify-").tempdir().map_err(RecordError::Prepare)?;
-    let disk = Disk::new(initial_disk(plan));
+    let disk = Disk::new(initial_disk(plan, store.clone()));
     let server = start_server(&disk)?;
     let mount = server.mount_at().to_path_buf();
     let deploy_path = mount.join(DEPLOY_DIR);
@@ -183,7 +185,7 @@ pub fn record(
             disk.mark(MarkKind::Blind { what });
         }
         progress.ended(deploy, last_op(&disk) - before, started.elapsed());
-        let now = tree::read_dir(dir)?;
+        let now = tree::read_dir(dir, &store)?;
         if let Some(difference) = tree::difference(&now, &sources[at], false) {
             return Err(RecordError::SourceChanged { dir: dir.clone(), difference });
         }
@@ -221,8 +223,9 @@ fn names_of(path: &Path) -> Vec<Name> {
 }
 
 /// The deploy path, if it is to exist, and the user's data below `shared/`; all of it is durable.
-fn initial_disk(plan: &Plan) -> Fs {
+fn initial_disk(plan: &Plan, store: BlockStore) -> Fs {
     let mut fs = Fs::new(0, 0, 0o755);
+    fs.set_store(store);
     let fill = |fs: &mut Fs| -> simfs::FsResult<()> {
         if plan.deploy_path_exists {
             fs.mkdir_p(DEPLOY_DIR)?;

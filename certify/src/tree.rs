@@ -11,8 +11,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use simfs::cell::trim_zeros;
-use simfs::{BLOCK_BYTES, Kind};
+use simfs::{BLOCK_BYTES, BlockStore, Kind};
 
 /// A tree: path → node.
 pub type Tree = BTreeMap<Vec<u8>, Node>;
@@ -56,15 +55,16 @@ pub struct Content {
 }
 
 impl Content {
-    /// The content of a reader, to its end.
-    pub fn read(mut from: impl Read) -> io::Result<Self> {
+    /// The content of a reader, to its end, in blocks from `store`.
+    pub fn read(mut from: impl Read, store: &BlockStore) -> io::Result<Self> {
         let mut content = Self::default();
+        let mut block = Vec::with_capacity(BLOCK_BYTES as usize);
         loop {
-            let mut block = Vec::with_capacity(BLOCK_BYTES as usize);
+            block.clear();
             let read = from.by_ref().take(BLOCK_BYTES).read_to_end(&mut block)? as u64;
             content.size_bytes += read;
             if read > 0 {
-                content.blocks.push(trim_zeros(&block).into());
+                content.blocks.push(store.share(&block));
             }
             if read < BLOCK_BYTES {
                 return Ok(content);
@@ -105,8 +105,8 @@ pub enum TreeError {
     },
 }
 
-/// Reads a directory of this machine as a tree. Symlinks are not followed.
-pub fn read_dir(root: &Path) -> Result<Tree, TreeError> {
+/// Reads a directory of this machine as a tree, its content in blocks from `store`. Symlinks are not followed.
+pub fn read_dir(root: &Path, store: &BlockStore) -> Result<Tree, TreeError> {
     let mut tree = Tree::new();
     for entry in walkdir::WalkDir::new(root).follow_links(false).sort_by_file_name() {
         let entry = entry.map_err(|error| TreeError::Read {
@@ -115,9 +115,9 @@ pub fn read_dir(root: &Path) -> Result<Tree, TreeError> {
         })?;
         // A root that is itself a symlink is the directory it points to; nothing below is followed.
         let node = if entry.depth() == 0 {
-            read_node(entry.path(), &fs::metadata(root))?
+            read_node(entry.path(), &fs::metadata(root), store)?
         } else {
-            read_node(entry.path(), &fs::symlink_metadata(entry.path()))?
+            read_node(entry.path(), &fs::symlink_metadata(entry.path()), store)?
         };
         let path = entry.path().strip_prefix(root).unwrap_or(Path::new(""));
         tree.insert(path.as_os_str().as_bytes().to_vec(), node);
@@ -131,7 +131,7 @@ pub fn read_dir(root: &Path) -> Result<Tree, TreeError> {
     }
 }
 
-fn read_node(path: &Path, meta: &io::Result<fs::Metadata>) -> Result<Node, TreeError> {
+fn read_node(path: &Path, meta: &io::Result<fs::Metadata>, store: &BlockStore) -> Result<Node, TreeError> {
     let failed = |error| TreeError::Read { path: path.to_path_buf(), error };
     let meta = meta.as_ref().map_err(|error| failed(io::Error::new(error.kind(), error.to_string())))?;
     let mode = meta.mode() & 0o7777;
@@ -142,7 +142,7 @@ fn read_node(path: &Path, meta: &io::Result<fs::Metadata>) -> Result<Node, TreeE
         let target = fs::read_link(path).map_err(failed)?;
         Ok(Node::Symlink { target: target.as_os_str().as_bytes().to_vec() })
     } else if kind.is_file() {
-        let content = fs::File::open(path).and_then(Content::read).map_err(failed)?;
+        let content = fs::File::open(path).and_then(|file| Content::read(file, store)).map_err(failed)?;
         Ok(Node::File { mode, content })
     } else {
         let kind = if kind.is_fifo() {
@@ -256,7 +256,7 @@ mod tests {
     fn content_is_cut_into_blocks_and_comes_back() {
         for len in [0_usize, 1, 4095, 4096, 4097, 8192, 10_000] {
             let bytes: Vec<u8> = (0..len).map(|i| if i % 3 == 0 { 0 } else { i as u8 }).collect();
-            let content = Content::read(&bytes[..]).unwrap();
+            let content = Content::read(&bytes[..], &BlockStore::default()).unwrap();
             assert_eq!(content.blocks.len() as u64, (len as u64).div_ceil(BLOCK_BYTES));
             assert_eq!(content.to_bytes(), bytes);
         }
@@ -271,7 +271,10 @@ mod tests {
 
     #[test]
     fn every_kind_of_difference_is_found() {
-        let file = |mode, bytes: &[u8]| Node::File { mode, content: Content::read(bytes).unwrap() };
+        let file = |mode, bytes: &[u8]| Node::File {
+            mode,
+            content: Content::read(bytes, &BlockStore::default()).unwrap(),
+        };
         let should: Tree =
             [(b"".to_vec(), Node::Dir { mode: 0o755 }), (b"a".to_vec(), file(0o644, b"x"))].into();
         let with = |node: Option<Node>| {

@@ -28,6 +28,7 @@ use smallvec::SmallVec;
 use std::time::SystemTime;
 
 use crate::cell::{Birth, Cell, Ino, Kind, ROOT, Value};
+use crate::store::BlockStore;
 use crate::trace::{MarkKind, OpKind, Seq, SyncScope, Trace};
 
 pub use attrs::XattrHow;
@@ -86,6 +87,7 @@ pub struct Fs {
     used_blocks: u64,
     used_inodes: u64,
     limits: Limits,
+    store: BlockStore,
     trace: Trace,
     recording: bool,
 }
@@ -105,6 +107,7 @@ impl Fs {
             used_blocks: 0,
             used_inodes: 1,
             limits: Limits::default(),
+            store: BlockStore::default(),
             trace: Trace::new(),
             recording: false,
         }
@@ -134,6 +137,17 @@ impl Fs {
     /// Records a sync call that returned `ok`. It changes nothing in the live state.
     pub fn sync(&mut self, scope: SyncScope, ok: bool) -> Seq {
         if self.recording { self.trace.push_sync(scope, ok) } else { self.trace.last() }
+    }
+
+    /// Where the disk stores content from here on; what it has already stays where it is. Disks and sources that share
+    /// a store hold equal content once.
+    pub fn set_store(&mut self, store: BlockStore) {
+        self.store = store;
+    }
+
+    /// Where the disk stores content.
+    pub fn store(&self) -> &BlockStore {
+        &self.store
     }
 
     /// Sets how much fits. What is already there stays, even if it is more.

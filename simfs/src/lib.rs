@@ -1,6 +1,6 @@
 //! A simulated file system: every operation recorded, every power loss conceivable.
 //!
-//! - [`cell`], [`trace`]: what can be durable, and what was done, in order.
+//! - [`cell`], [`trace`]: what can be durable, and what was done, in order. [`store`]: equal content stored once.
 //! - [`mod@fs`]: the live state, whose operations make the trace. [`disk`]: the same, shared. [`fuse`]: the same, mounted.
 //! - [`model`]: persistence models as data. [`crash`]: crash states and the question "can these cells have these
 //!   versions?". [`view`]: the disk in any live or crash state.
@@ -13,6 +13,7 @@ pub mod disk;
 pub mod fs;
 pub mod fuse;
 pub mod model;
+pub mod store;
 pub mod trace;
 pub mod view;
 
@@ -21,5 +22,6 @@ pub use crash::{CrashState, Crashes, Pin, Window};
 pub use disk::Disk;
 pub use fs::{Caller, Errno, Fs, FsResult, Limits};
 pub use model::{Model, POSIX};
+pub use store::{BlockStore, ContentBytes};
 pub use trace::{CellId, EffectId, Mark, MarkKind, Op, OpKind, Seq, SyncScope, Trace};
 pub use view::View;

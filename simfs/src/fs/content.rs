@@ -1,4 +1,4 @@
-//! The bytes of one file: sparse blocks, shared with the trace.
+//! The bytes of one file: sparse blocks, shared with the trace and with every equal block of the disk.
 //!
 //! Invariants: bytes at or beyond `size` are zero; a block's bytes are trimmed; a block that is not in the map reads as
 //! zeros and counts as a hole.
@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Seek;
-use crate::cell::{BLOCK_BYTES, trim_zeros};
+use crate::cell::BLOCK_BYTES;
+use crate::store::BlockStore;
 
 const BLOCK_LEN: usize = BLOCK_BYTES as usize;
 
@@ -22,11 +23,11 @@ pub(super) struct Content {
 
 impl Content {
     /// Content as a crash may leave it: what lies beyond `size` is dropped, as mounting a real disk does.
-    pub(super) fn restored(size: u64, blocks: BTreeMap<u64, Arc<[u8]>>) -> Self {
+    pub(super) fn restored(size: u64, blocks: BTreeMap<u64, Arc<[u8]>>, store: &BlockStore) -> Self {
         let longest = blocks.last_key_value().map_or(0, |(n, _)| (n + 1) * BLOCK_BYTES);
         let mut content = Self { size: size.max(longest), blocks };
         content.blocks.retain(|_, bytes| !bytes.is_empty());
-        content.truncate(size, &mut Changed::new());
+        content.truncate(size, store, &mut Changed::new());
         content
     }
 
@@ -66,13 +67,13 @@ impl Content {
     }
 
     /// Overwrites from `offset` on and grows the file as needed.
-    pub(super) fn write(&mut self, offset: u64, data: &[u8], changed: &mut Changed) {
+    pub(super) fn write(&mut self, offset: u64, data: &[u8], store: &BlockStore, changed: &mut Changed) {
         let mut at = offset;
         let mut rest = data;
         while !rest.is_empty() {
             let start = (at % BLOCK_BYTES) as usize;
             let (bytes, later) = rest.split_at(rest.len().min(BLOCK_LEN - start));
-            self.put(at / BLOCK_BYTES, self.overlaid(at / BLOCK_BYTES, start, bytes), changed);
+            self.put(at / BLOCK_BYTES, self.overlaid(at / BLOCK_BYTES, start, bytes, store), changed);
             at += bytes.len() as u64;
             rest = later;
         }
@@ -80,15 +81,15 @@ impl Content {
     }
 
     /// Sets the length. A shrink zeroes what is cut off.
-    pub(super) fn truncate(&mut self, size: u64, changed: &mut Changed) {
+    pub(super) fn truncate(&mut self, size: u64, store: &BlockStore, changed: &mut Changed) {
         if size < self.size {
-            self.zero(size, self.size, changed);
+            self.zero(size, self.size, store, changed);
         }
         self.size = size;
     }
 
     /// Makes the bytes from `from` to `to` zero, and whole blocks in between holes. Never changes the length.
-    pub(super) fn zero(&mut self, from: u64, to: u64, changed: &mut Changed) {
+    pub(super) fn zero(&mut self, from: u64, to: u64, store: &BlockStore, changed: &mut Changed) {
         if from >= to {
             return;
         }
@@ -109,7 +110,7 @@ impl Content {
                 let mut whole = old.to_vec();
                 let end = end.min(whole.len());
                 whole[start..end].fill(0);
-                let new: Arc<[u8]> = Arc::from(trim_zeros(&whole));
+                let new = store.share(&whole);
                 if *new != *old {
                     self.put(n, new, changed);
                 }
@@ -119,7 +120,14 @@ impl Content {
 
     /// What a copy of `len` bytes from `source` at `from` to `offset` here would put into the blocks here. Where whole
     /// blocks line up they are shared.
-    pub(super) fn copied(&self, source: &Self, from: u64, offset: u64, len: u64) -> Changed {
+    pub(super) fn copied(
+        &self,
+        source: &Self,
+        from: u64,
+        offset: u64,
+        len: u64,
+        store: &BlockStore,
+    ) -> Changed {
         let aligned = from % BLOCK_BYTES == offset % BLOCK_BYTES;
         let mut changed = Changed::new();
         let mut bytes = Vec::with_capacity(BLOCK_LEN);
@@ -138,7 +146,7 @@ impl Content {
             } else {
                 bytes.clear();
                 source.read(from + done, take as usize, &mut bytes);
-                changed.push((n, self.overlaid(n, start as usize, &bytes)));
+                changed.push((n, self.overlaid(n, start as usize, &bytes, store)));
             }
             done += take;
         }
@@ -187,14 +195,14 @@ impl Content {
     }
 
     /// Block `n` with `bytes` put at `start`.
-    fn overlaid(&self, n: u64, start: usize, bytes: &[u8]) -> Arc<[u8]> {
+    fn overlaid(&self, n: u64, start: usize, bytes: &[u8], store: &BlockStore) -> Arc<[u8]> {
         let old = self.block(n);
         if start == 0 && bytes.len() >= old.len() {
-            return Arc::from(trim_zeros(bytes));
+            return store.share(bytes);
         }
         let mut whole = [0; BLOCK_LEN];
         whole[..old.len()].copy_from_slice(old);
         whole[start..start + bytes.len()].copy_from_slice(bytes);
-        Arc::from(trim_zeros(&whole))
+        store.share(&whole)
     }
 }

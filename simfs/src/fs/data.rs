@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::content::Changed;
+use super::content::{Changed, Content};
 use super::{Caller, Effects, Errno, Fs, FsResult};
 use crate::cell::{BLOCK_BYTES, Cell, Ino, Value};
+use crate::store::BlockStore;
 use crate::trace::OpKind;
 
 /// No file grows beyond this many bytes (`EFBIG`), as on Linux.
@@ -72,7 +73,9 @@ impl Fs {
             return Err(Errno::NOSPC);
         }
         let data = &data[..fits];
-        let changed = self.change(ino, |content, changed| content.write(offset, data, changed))?;
+        let changed = self.change(ino, |content, store, changed| {
+            content.write(offset, data, store, changed);
+        })?;
         let kind = OpKind::Write { ino, offset, len: fits as u64 };
         self.record_content(ino, kind, changed, drop_privileges)?;
         Ok(fits)
@@ -84,7 +87,7 @@ impl Fs {
         if size > MAX_FILE_BYTES {
             return Err(Errno::FBIG);
         }
-        let changed = self.change(ino, |content, changed| content.truncate(size, changed))?;
+        let changed = self.change(ino, |content, store, changed| content.truncate(size, store, changed))?;
         self.record_content(ino, OpKind::Truncate { ino, size }, changed, drop_privileges)
     }
 
@@ -102,13 +105,13 @@ impl Fs {
                 return Err(Errno::NOSPC);
             }
         }
-        let changed = self.change(ino, |content, changed| {
+        let changed = self.change(ino, |content, store, changed| {
             let size = content.size();
             if matches!(how, Allocate::Punch | Allocate::Zero | Allocate::ZeroKeepSize) {
-                content.zero(offset, end, changed);
+                content.zero(offset, end, store, changed);
             }
             if matches!(how, Allocate::Grow | Allocate::Zero) && end > size {
-                content.truncate(end, changed);
+                content.truncate(end, store, changed);
             }
         })?;
         self.record_content(ino, OpKind::Fallocate { ino, offset, len }, changed, who.uid != 0)
@@ -135,13 +138,13 @@ impl Fs {
         if len == 0 {
             return Ok(0);
         }
-        let blocks = target.copied(source, from_offset, offset, len);
+        let blocks = target.copied(source, from_offset, offset, len, &self.store);
         let new =
             blocks.iter().filter(|(n, bytes)| !bytes.is_empty() && !target.has_block(*n)).count() as u64;
         if new > self.free_blocks() {
             return Err(Errno::NOSPC);
         }
-        let changed = self.change(to, |content, changed| {
+        let changed = self.change(to, |content, _, changed| {
             content.put_all(&blocks, end);
             *changed = blocks;
         })?;
@@ -162,14 +165,14 @@ impl Fs {
     fn change(
         &mut self,
         ino: Ino,
-        change: impl FnOnce(&mut super::content::Content, &mut Changed),
+        change: impl FnOnce(&mut Content, &BlockStore, &mut Changed),
     ) -> FsResult<(Changed, Option<u64>)> {
-        let node = self.node_mut(ino)?;
+        let node = self.inodes.get_mut(&ino).ok_or(Errno::NOENT)?;
         let counted = node.counted;
         let content = node.content_mut()?;
         let (blocks_before, size_before) = (content.block_count(), content.size());
         let mut changed = Changed::new();
-        change(content, &mut changed);
+        change(content, &self.store, &mut changed);
         let (blocks, size) = (content.block_count(), content.size());
         if counted {
             self.used_blocks = self.used_blocks + blocks - blocks_before;

@@ -8,6 +8,7 @@ use super::content::Content;
 use super::node::{Body, Directory, Inode};
 use super::{Fs, Limits};
 use crate::cell::{BLOCK_BYTES, Birth, Cell, Ino, Kind, Name, ROOT, Value};
+use crate::store::BlockStore;
 use crate::trace::Trace;
 
 /// Newest versions, sorted by what they belong to.
@@ -82,11 +83,12 @@ impl Fs {
             used_blocks: 0,
             used_inodes: 0,
             limits: Limits::default(),
+            store: BlockStore::default(),
             trace: Trace::new(),
             recording: false,
         };
         for (ino, birth) in &parts.inodes {
-            let node = restored(*birth, parts.values.remove(ino).unwrap_or_default());
+            let node = restored(*birth, parts.values.remove(ino).unwrap_or_default(), &fs.store);
             fs.inodes.insert(*ino, node);
         }
         for (dir, name, ino) in parts.entries.into_iter().flatten() {
@@ -192,7 +194,7 @@ impl Parts {
 }
 
 /// An inode without names yet (a directory counts its own two).
-fn restored(birth: Birth, values: Vec<(Cell, Value)>) -> Inode {
+fn restored(birth: Birth, values: Vec<(Cell, Value)>, store: &BlockStore) -> Inode {
     let mut size = 0;
     let mut blocks = BTreeMap::new();
     let mut target = None;
@@ -216,7 +218,7 @@ fn restored(birth: Birth, values: Vec<(Cell, Value)>) -> Inode {
         }
     }
     node.body = match birth.kind {
-        Kind::File => Body::File(Content::restored(size, blocks)),
+        Kind::File => Body::File(Content::restored(size, blocks, store)),
         Kind::Dir => Body::Dir(Directory::new(ROOT)),
         Kind::Symlink => Body::Symlink(target.unwrap_or_default()),
         Kind::Fifo | Kind::Socket => Body::Special,

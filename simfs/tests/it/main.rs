@@ -2,6 +2,7 @@
 //!
 //! - [`operations`]: single operations of `Fs`, their effects and their refusals.
 //! - [`restoring`]: reboots into states that only a crash can leave.
+//! - [`sharing`]: equal content is stored once.
 //! - [`against_kernel`]: random operations on `Fs` and on a real directory agree, and the trace agrees with the result.
 //! - [`mounted`]: the rig: a disk mounted in a private namespace. The modules below use it.
 //! - [`system_calls`], [`programs`], [`syncs`], [`crashes`]: what a mount answers, records and survives.
@@ -13,6 +14,7 @@ mod operations;
 mod programs;
 mod replay;
 mod restoring;
+mod sharing;
 mod syncs;
 mod system_calls;
 

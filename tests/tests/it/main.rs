@@ -6,7 +6,7 @@
 //! - [`kill`]: what is left of a certifier that was killed or interrupted: nothing.
 //! - [`harmless`]: what a tool does on the server never reaches the machine.
 //! - [`bad_input`]: directories, tools and machines that cannot be used; errors and exit codes.
-//! - [`our_engine`]: the verdicts about our own engine.
+//! - [`our_engine`]: the verdicts about our own engine. [`size`]: the same on a real application of 12,000 files.
 //! - [`random_histories`]: the engine keeps its promises on histories that nobody thought of. [`history`] is such a
 //!   history as a value, and `regressions/` keeps those that were not kept once.
 //!
@@ -24,6 +24,7 @@ mod our_engine;
 mod processes;
 mod random_histories;
 mod room;
+mod size;
 
 /// Says why a test cannot run here. In CI nothing may be missing, so there it is a failure.
 pub(crate) fn skip(why: &str) {
