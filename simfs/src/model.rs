@@ -128,25 +128,45 @@ enum Fate {
     Lost,
 }
 
+/// What was done to one inode.
+#[derive(Default)]
+struct Dirty {
+    /// Its effects, oldest first.
+    all: Vec<EffectId>,
+    /// How many of them a sync call has looked at.
+    seen: usize,
+    /// Those among them that it did not cover and that may still be dirty, oldest first.
+    left: Vec<EffectId>,
+}
+
 struct Forcing<'t> {
     trace: &'t Trace,
     model: &'t Model,
     fate: Vec<Fate>,
-    /// Effects of an inode's cells that are not yet settled, oldest first.
-    dirty: FxHashMap<Ino, Vec<EffectId>>,
+    /// The effects of each inode that some sync call names alone.
+    dirty: FxHashMap<Ino, Dirty>,
     /// The effects below this one are all settled.
     settled: u32,
 }
 
 impl<'t> Forcing<'t> {
     fn new(trace: &'t Trace, model: &'t Model) -> Self {
-        let mut dirty: FxHashMap<Ino, Vec<EffectId>> = FxHashMap::default();
+        let mut dirty: FxHashMap<Ino, Dirty> = FxHashMap::default();
+        for op in trace.ops() {
+            if let OpKind::Sync { scope, .. } = op.kind
+                && let SyncScope::File(ino) | SyncScope::FileData(ino) | SyncScope::Dir(ino) = scope
+            {
+                dirty.entry(ino).or_default();
+            }
+        }
         let mut fate = vec![Fate::Dirty; trace.effects().len()];
         for (at, effect) in trace.effects().iter().enumerate() {
             if effect.seq == 0 {
                 fate[at] = Fate::Forced(0);
-            } else {
-                dirty.entry(trace.cell(effect.cell).ino()).or_default().push(EffectId(at as u32));
+            } else if !dirty.is_empty()
+                && let Some(dirty) = dirty.get_mut(&trace.cell(effect.cell).ino())
+            {
+                dirty.all.push(EffectId(at as u32));
             }
         }
         Self { trace, model, fate, dirty, settled: trace.ops()[0].effects.end }
@@ -190,26 +210,29 @@ impl<'t> Forcing<'t> {
     }
 
     fn settle_inode(&mut self, ino: Ino, began: Seq, fate: Fate, forces: Forces) {
-        let Some(dirty) = self.dirty.remove(&ino) else { return };
-        let mut left = Vec::new();
-        for id in dirty {
-            let effect = self.trace.effect(id);
-            let covered = effect.seq < began && forces.covers(self.trace.cell(effect.cell));
+        let Some(mut dirty) = self.dirty.remove(&ino) else { return };
+        let trace = self.trace;
+        // Each effect is looked at once, and again only while sync calls do not cover its kind of cell. Those that
+        // were made after the call began wait for a later one.
+        let ready = dirty.all[dirty.seen..].partition_point(|id| trace.effect(*id).seq < began);
+        dirty.left.extend_from_slice(&dirty.all[dirty.seen..dirty.seen + ready]);
+        dirty.seen += ready;
+        dirty.left.retain(|id| {
             if self.fate[id.0 as usize] != Fate::Dirty {
-                continue;
+                return false;
             }
-            if !covered {
-                left.push(id);
-                continue;
+            let effect = trace.effect(*id);
+            // Calls are in the order of their returns: one that began earlier may come later.
+            if effect.seq >= began || !forces.covers(trace.cell(effect.cell)) {
+                return true;
             }
             if let Value::Entry(Some(child)) = effect.value {
                 self.settle_child(child, began, fate);
             }
-            self.settle(id, fate);
-        }
-        if !left.is_empty() {
-            self.dirty.insert(ino, left);
-        }
+            self.settle(*id, fate);
+            false
+        });
+        self.dirty.insert(ino, dirty);
     }
 
     /// A directory's sync also covers that its children exist, and what its symlinks say.

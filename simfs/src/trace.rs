@@ -4,9 +4,12 @@
 //! it is durable. Ops that only read, and ops that were refused, are not in the trace.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::ops::Range;
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashTable;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use smallvec::SmallVec;
 
 use crate::cell::{Cell, Ino, Name, Value};
 
@@ -224,10 +227,45 @@ pub struct Trace {
     ops: Vec<Op>,
     effects: Vec<Effect>,
     cells: Vec<Cell>,
-    versions: Vec<Vec<EffectId>>,
-    cell_ids: FxHashMap<Cell, CellId>,
+    /// Almost every cell has one or two versions: up to four stand here, without an allocation of their own.
+    versions: Vec<SmallVec<[EffectId; 4]>>,
+    /// Ids by cell. Only ids are stored: the cells themselves are in `cells`.
+    ids: HashTable<CellId>,
     entries: FxHashMap<Ino, BTreeMap<Name, CellId>>,
     marks: Vec<Mark>,
+}
+
+/// What a cell is found by: its parts, so that a name need not be cloned to ask for an entry.
+#[derive(PartialEq, Eq, Hash)]
+struct Key<'a> {
+    kind: u8,
+    ino: Ino,
+    block: u64,
+    name: &'a [u8],
+}
+
+impl<'a> Key<'a> {
+    fn of(cell: &'a Cell) -> Self {
+        let plain = |kind, ino: &Ino| Key { kind, ino: *ino, block: 0, name: &[] };
+        match cell {
+            Cell::Inode(ino) => plain(0, ino),
+            Cell::Target(ino) => plain(1, ino),
+            Cell::Entry(dir, name) => Self::entry(*dir, name),
+            Cell::Block(ino, block) => Key { block: *block, ..plain(3, ino) },
+            Cell::Size(ino) => plain(4, ino),
+            Cell::Mode(ino) => plain(5, ino),
+            Cell::Owner(ino) => plain(6, ino),
+            Cell::Xattr(ino, name) => Key { name, ..plain(7, ino) },
+        }
+    }
+
+    fn entry(dir: Ino, name: &'a [u8]) -> Self {
+        Key { kind: 2, ino: dir, block: 0, name }
+    }
+
+    fn hash(&self) -> u64 {
+        FxBuildHasher.hash_one(self)
+    }
 }
 
 impl Default for Trace {
@@ -244,7 +282,7 @@ impl Trace {
             effects: Vec::new(),
             cells: Vec::new(),
             versions: Vec::new(),
-            cell_ids: FxHashMap::default(),
+            ids: HashTable::new(),
             entries: FxHashMap::default(),
             marks: Vec::new(),
         }
@@ -290,17 +328,24 @@ impl Trace {
     }
 
     fn intern(&mut self, cell: Cell) -> CellId {
-        if let Some(id) = self.cell_ids.get(&cell) {
-            return *id;
+        let key = Key::of(&cell);
+        let hash = key.hash();
+        if let Some(id) = self.find(&key, hash) {
+            return id;
         }
         let id = CellId(self.cells.len() as u32);
         if let Cell::Entry(dir, name) = &cell {
             self.entries.entry(*dir).or_default().insert(name.clone(), id);
         }
-        self.cell_ids.insert(cell.clone(), id);
+        let cells = &self.cells;
+        self.ids.insert_unique(hash, id, |id| Key::of(&cells[id.0 as usize]).hash());
         self.cells.push(cell);
-        self.versions.push(Vec::new());
+        self.versions.push(SmallVec::new());
         id
+    }
+
+    fn find(&self, key: &Key<'_>, hash: u64) -> Option<CellId> {
+        self.ids.find(hash, |id| Key::of(&self.cells[id.0 as usize]) == *key).copied()
     }
 
     /// The number of the last op; also the last live state.
@@ -330,7 +375,14 @@ impl Trace {
 
     /// The id of a cell that some op wrote.
     pub fn cell_id(&self, cell: &Cell) -> Option<CellId> {
-        self.cell_ids.get(cell).copied()
+        let key = Key::of(cell);
+        self.find(&key, key.hash())
+    }
+
+    /// The id of the cell of a name in a directory: [`Trace::cell_id`] without a [`Name`] to hand.
+    pub fn entry_id(&self, dir: Ino, name: &[u8]) -> Option<CellId> {
+        let key = Key::entry(dir, name);
+        self.find(&key, key.hash())
     }
 
     /// A cell by its id.

@@ -78,7 +78,7 @@ impl<'t> View<'t> {
 
     /// What a name stands for; nothing also where the inode it names does not exist.
     pub fn entry(&self, dir: Ino, name: &Name) -> Option<Ino> {
-        let id = self.trace.cell_id(&Cell::Entry(dir, name.clone()))?;
+        let id = self.trace.entry_id(dir, name)?;
         self.entry_at(id)
     }
 
