@@ -1,12 +1,19 @@
 //! Crash states, and the question that everything else is built from: can these cells have these versions?
 //!
 //! The crash states at one crash point are closed under union and intersection, so the question is answered by one
-//! closure, never by search. This module knows cells and versions, no trees, no deploys. Two independent parts: the
-//! procedure ([`Crashes::feasible`]) and, for small traces, an enumeration from the definition ([`enumerate`]).
+//! closure, never by search. This module knows cells and versions, no trees, no deploys. Three parts: the procedure
+//! ([`Crashes::feasible`]); its witness, an enumeration from the definition that shares nothing with it ([`enumerate`],
+//! [`Enumeration`]); and crash states drawn at random, for traces of any size ([`Samples`]).
 
-use crate::cell::{Cell, Ino, Value};
+mod enumeration;
+mod sampling;
+
+pub use enumeration::{Enumeration, enumerate};
+pub use sampling::Samples;
+
+use crate::cell::{Cell, Value};
 use crate::model::{self, Model, NEVER};
-use crate::trace::{CellId, Effect, EffectId, OpKind, Seq, SyncScope, Trace};
+use crate::trace::{CellId, EffectId, Seq, Trace};
 
 /// A demand on a crash state: this cell is at exactly this version, or (none) still has its initial value.
 pub type Pin = (CellId, Option<EffectId>);
@@ -56,8 +63,6 @@ pub struct Crashes<'t> {
     forced_at: Vec<Seq>,
     /// For each effect, when the first *newer* version of its cell is forced.
     newer_forced_at: Vec<Seq>,
-    /// Where sync calls returned, ascending.
-    returns: Vec<Seq>,
 }
 
 impl<'t> Crashes<'t> {
@@ -72,16 +77,7 @@ impl<'t> Crashes<'t> {
                 first = first.min(forced_at[effect.0 as usize]);
             }
         }
-        let mut returns: Vec<Seq> = trace
-            .ops()
-            .iter()
-            .filter_map(|op| match op.kind {
-                OpKind::Sync { returned, ok: true, .. } => Some(returned),
-                _ => None,
-            })
-            .collect();
-        returns.sort_unstable();
-        Self { trace, model, forced_at, newer_forced_at, returns }
+        Self { trace, model, forced_at, newer_forced_at }
     }
 
     /// The trace.
@@ -134,21 +130,33 @@ impl<'t> Crashes<'t> {
         pins.iter().all(|(cell, version)| self.newest_in(&state, *cell) == *version).then_some(state)
     }
 
-    /// A crash point in `range` at which the pins are feasible, with the least state there. Worth asking are where
-    /// the last pinned version was issued and each later return of a sync call: in between nothing changes.
+    /// The first crash point in `range` at which the pins are feasible, with the least state there.
+    ///
+    /// Within the pins' own windows nothing forced contradicts them, so only what they bring along can. That changes
+    /// where a sync call forces some of it, and nowhere else: the first crash point and those are worth asking.
     pub fn find(&self, range: Window, pins: &[Pin]) -> Option<CrashState> {
         let range = pins.iter().fold(range, |range, pin| range.and(self.window(*pin)));
         if range.is_empty() {
             return None;
         }
-        let from = self.returns.partition_point(|at| *at <= range.lo);
-        std::iter::once(range.lo)
-            .chain(self.returns[from..].iter().copied().take_while(|at| *at <= range.hi))
-            .find_map(|k| self.feasible(k, pins))
+        if let Some(state) = self.feasible(range.lo, pins) {
+            return Some(state);
+        }
+        let mut brought = Vec::new();
+        for effect in pins.iter().filter_map(|(_, version)| *version) {
+            self.close(range.lo, effect, &mut brought);
+        }
+        let mut changes: Vec<Seq> = brought.into_iter().map(|effect| self.forced_at(effect)).collect();
+        changes.retain(|at| range.lo < *at && *at <= range.hi);
+        changes.sort_unstable();
+        changes.dedup();
+        changes.into_iter().find_map(|k| self.feasible(k, pins))
     }
 
     fn newest_in(&self, state: &CrashState, cell: CellId) -> Option<EffectId> {
-        self.trace.versions(cell).iter().rev().copied().find(|effect| state.contains(self, *effect))
+        let versions = self.trace.versions(cell);
+        let issued = versions.partition_point(|effect| self.trace.effect(*effect).seq <= state.at);
+        versions[..issued].iter().rev().copied().find(|effect| state.contains(self, *effect))
     }
 
     /// Adds an effect and all that it requires, stopping at what is forced.
@@ -177,82 +185,4 @@ fn requirements<'t>(
     };
     let births = child.and_then(|ino| trace.cell_id(&Cell::Inode(ino)));
     births.into_iter().flat_map(move |id| trace.versions(id).iter().copied())
-}
-
-/// Every crash state at crash point `k`, straight from the definition, as tables indexed by effect. The witness for
-/// the procedure above: it goes through all subsets of the effects that are free at `k`, so it is for small traces,
-/// and it shares nothing with the procedure but the model's data.
-///
-/// # Panics
-/// With more than 24 free effects.
-pub fn enumerate(trace: &Trace, model: &Model, k: Seq, mut visit: impl FnMut(&[bool])) {
-    let forced = forced_by_definition(trace, model, k);
-    let free: Vec<usize> =
-        (0..trace.effects().len()).filter(|at| trace.effects()[*at].seq <= k && !forced[*at]).collect();
-    assert!(free.len() <= 24, "{} free effects are too many to enumerate", free.len());
-    for subset in 0_u32..1 << free.len() {
-        let mut survived = forced.clone();
-        for (bit, at) in free.iter().enumerate() {
-            survived[*at] = subset & (1 << bit) != 0;
-        }
-        let closed = free.iter().filter(|at| survived[**at]).all(|at| {
-            let needed = match trace.effects()[*at].value {
-                Value::Entry(Some(ino)) if model.entry_requires_inode => Some(Cell::Inode(ino)),
-                _ => None,
-            };
-            let of = |effect: &Effect| Some(trace.cell(effect.cell)) == needed.as_ref();
-            (0..survived.len()).all(|other| !of(&trace.effects()[other]) || survived[other])
-        });
-        if closed {
-            visit(&survived);
-        }
-    }
-}
-
-/// What the sync calls that returned up to `k` force: each effect asked on its own, in the words of the definition.
-fn forced_by_definition(trace: &Trace, model: &Model, k: Seq) -> Vec<bool> {
-    let mut syncs = Vec::new();
-    for (began, op) in trace.ops().iter().enumerate() {
-        if let OpKind::Sync { scope, returned, ok } = op.kind
-            && returned <= k
-        {
-            syncs.push((returned, began as Seq, scope, ok));
-        }
-    }
-    syncs.sort_by_key(|(returned, began, ..)| (*returned, *began));
-    let fate = |effect: &Effect| {
-        if effect.seq == 0 {
-            return true;
-        }
-        let first = syncs.iter().find(|(_, began, scope, _)| {
-            effect.seq < *began && covers(trace, model, *scope, *began, trace.cell(effect.cell))
-        });
-        // The first sync that covers an effect decides: after a failed one the pages are clean.
-        first.is_some_and(|(.., ok)| *ok)
-    };
-    trace.effects().iter().map(fate).collect()
-}
-
-fn covers(trace: &Trace, model: &Model, scope: SyncScope, began: Seq, cell: &Cell) -> bool {
-    let (ino, forces) = match scope {
-        SyncScope::All => return true,
-        SyncScope::File(ino) => (ino, model.fsync_file),
-        SyncScope::FileData(ino) => (ino, model.fdatasync_file),
-        SyncScope::Dir(ino) => (ino, model.fsync_dir),
-    };
-    let names = |child: Ino| {
-        trace.effects().iter().any(|effect| {
-            effect.seq < began
-                && trace.cell(effect.cell).ino() == ino
-                && effect.value == Value::Entry(Some(child))
-        })
-    };
-    match cell {
-        Cell::Inode(i) => (*i == ino && forces.inode) || (forces.entries && names(*i)),
-        Cell::Target(i) => forces.entries && names(*i),
-        Cell::Entry(i, _) => *i == ino && forces.entries,
-        Cell::Block(i, _) => *i == ino && forces.data,
-        Cell::Size(i) => *i == ino && forces.size,
-        Cell::Mode(i) | Cell::Owner(i) | Cell::Xattr(i, _) => *i == ino && forces.attributes,
-    }
 }
