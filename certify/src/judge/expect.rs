@@ -2,13 +2,16 @@
 //!
 //! The judge's own naive reading of the rules. It never asks a tool, and never looks at what a tool says about itself.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use globset::GlobSet;
 use simfs::{Name, Seq, Trace, View};
 
-use super::golden::{Golden, join};
+use super::golden::{Body, Golden, join};
 use super::walk::{End, names, walk_live};
 use super::{Scenario, SharedRule};
-use crate::tree::{Difference, Node, Tree, node_difference};
+use crate::tree::{Difference, Node, Tree};
 
 /// Declarations about what a subject's releases look like, beyond the source.
 #[derive(Clone, Debug)]
@@ -22,18 +25,22 @@ pub struct Expect {
 }
 
 /// A release as it should be.
-pub(crate) struct Expected {
+pub(crate) struct Expected<'a> {
     /// The source without what shared links replace.
-    tree: Tree,
+    tree: Cow<'a, Tree>,
     /// Where a link into `shared/` should be, at the same path.
     links: Vec<Vec<u8>>,
 }
 
-impl Expected {
+impl<'a> Expected<'a> {
     /// What a deploy of `source` should put live. `shared` gives the names in the directory that a path below
     /// `shared/` leads to when the deploy begins, and nothing where it leads to no directory.
-    pub(crate) fn new(source: &Tree, rule: &SharedRule, shared: &dyn Fn(&[u8]) -> Option<Vec<Name>>) -> Self {
-        let mut expected = Self { tree: source.clone(), links: Vec::new() };
+    pub(crate) fn new(
+        source: &'a Tree,
+        rule: &SharedRule,
+        shared: &dyn Fn(&[u8]) -> Option<Vec<Name>>,
+    ) -> Self {
+        let mut expected = Self { tree: Cow::Borrowed(source), links: Vec::new() };
         match rule {
             SharedRule::None => {}
             SharedRule::DropDown => expected.drop_down(b"", source, shared),
@@ -62,10 +69,11 @@ impl Expected {
 
     fn replace_by_link(&mut self, path: &[u8]) {
         let below = join(path, b"");
-        self.tree.retain(|p, _| p != path && !p.starts_with(&below));
+        let tree = self.tree.to_mut();
+        tree.retain(|p, _| p != path && !p.starts_with(&below));
         for (at, byte) in path.iter().enumerate() {
             if *byte == b'/' {
-                self.tree.entry(path[..at].to_vec()).or_insert(Node::Dir { mode: 0o755 });
+                tree.entry(path[..at].to_vec()).or_insert(Node::Dir { mode: 0o755 });
             }
         }
         self.links.push(path.to_vec());
@@ -79,55 +87,79 @@ pub(crate) fn complaint(
     scenario: &Scenario,
     golden: &Golden,
     release: &[Name],
-    expected: &Expected,
+    expected: &Expected<'_>,
 ) -> Option<Difference> {
     let expect = &scenario.expect;
-    let is = golden.to_tree();
     let added = |path: &[u8]| {
         let text = String::from_utf8_lossy(path);
         !expect.adds.is_empty() && expect.adds.is_match(&*text)
     };
-    let masked = |node: &Node| match node {
-        Node::Dir { mode } => Node::Dir { mode: mode & expect.mode_mask },
-        Node::File { mode, content } => {
-            Node::File { mode: mode & expect.mode_mask, content: content.clone() }
-        }
-        other => other.clone(),
-    };
-    for (path, should) in &expected.tree {
+    let mut found = 0;
+    for (path, should) in expected.tree.iter() {
+        let node = golden.find(path);
+        found += usize::from(node.is_some());
         // The release directory itself is made by the tool, with a mode of its own.
         if path.is_empty() || added(path) {
             continue;
         }
-        let what = match is.get(path) {
+        let what = match node {
             None => Some("is missing".to_owned()),
-            Some(node) => node_difference(&masked(node), &masked(should)),
+            Some(node) => node.body.difference(should, expect.mode_mask),
         };
         if let Some(what) = what {
             return Some(Difference { path: path.clone(), what });
         }
     }
-    for path in &expected.links {
-        if !leads_to_shared(trace, k, scenario, &is, release, path) && !added(path) {
-            let what = "is not a link to the same path below shared/".to_owned();
-            return Some(Difference { path: path.clone(), what });
-        }
+    if let Some(wrong) = link_complaint(trace, k, scenario, golden, release, expected) {
+        return Some(wrong);
     }
+    let links: BTreeSet<&[u8]> = expected.links.iter().map(|path| &path[..]).collect();
+    found += links
+        .iter()
+        .filter(|path| golden.find(path).is_some() && !expected.tree.contains_key(**path))
+        .count();
+    if found == golden.count() {
+        // All that is there should be.
+        return None;
+    }
+    let is = golden.to_tree();
     let extra = is
         .keys()
-        .find(|path| !expected.tree.contains_key(*path) && !expected.links.contains(path) && !added(path))?;
+        .find(|path| !expected.tree.contains_key(*path) && !links.contains(&path[..]) && !added(path))?;
     Some(Difference { path: extra.clone(), what: "should not be there".to_owned() })
+}
+
+/// The first shared link of a release that does not lead at op `k` to the same path below `shared/`.
+pub(crate) fn link_complaint(
+    trace: &Trace,
+    k: Seq,
+    scenario: &Scenario,
+    golden: &Golden,
+    release: &[Name],
+    expected: &Expected<'_>,
+) -> Option<Difference> {
+    let expect = &scenario.expect;
+    let added = |path: &[u8]| {
+        let text = String::from_utf8_lossy(path);
+        !expect.adds.is_empty() && expect.adds.is_match(&*text)
+    };
+    let wrong = expected
+        .links
+        .iter()
+        .find(|path| !leads_to_shared(trace, k, scenario, golden, release, path) && !added(path))?;
+    let what = "is not a link to the same path below shared/".to_owned();
+    Some(Difference { path: wrong.clone(), what })
 }
 
 fn leads_to_shared(
     trace: &Trace,
     k: Seq,
     scenario: &Scenario,
-    is: &Tree,
+    golden: &Golden,
     release: &[Name],
     path: &[u8],
 ) -> bool {
-    let Some(Node::Symlink { target }) = is.get(path) else { return false };
+    let Some(Body::Symlink { target }) = golden.find(path).map(|node| &node.body) else { return false };
     let shared: Vec<Name> = scenario.shared_path().into_iter().chain(names(path)).collect();
     let link: Vec<Name> = release.iter().cloned().chain(names(path)).collect();
     let lexical = if target.starts_with(b"/") {
@@ -206,7 +238,8 @@ mod tests {
             }
             _ => None,
         };
-        let expected = Expected::new(&tree(source), rule, &names);
+        let source = tree(source);
+        let expected = Expected::new(&source, rule, &names);
         expected.links.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
     }
 
@@ -225,7 +258,8 @@ mod tests {
     fn exact_links_replace_what_the_application_has() {
         let source = [("a", 'd'), ("a/x", 'f'), ("ax", 'f')];
         let rule = SharedRule::Exact(vec![b"a".to_vec(), b"log/today".to_vec()]);
-        let expected = Expected::new(&tree(&source), &rule, &|_| None);
+        let source = tree(&source);
+        let expected = Expected::new(&source, &rule, &|_| None);
         let left: Vec<_> = expected.tree.keys().map(|p| String::from_utf8_lossy(p).into_owned()).collect();
         assert_eq!(left, ["", "ax", "log"]);
         assert_eq!(expected.links, [b"a".to_vec(), b"log/today".to_vec()]);

@@ -3,13 +3,14 @@
 //! Captured from a live state, never from what a tool says. Compared with crash states cell by cell
 //! ([`super::decide`]) and, as a plain tree, by the oracle ([`super::oracle`]).
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use simfs::cell::trim_zeros;
-use simfs::{BLOCK_BYTES, Ino, Kind, Name, View};
+use simfs::{BLOCK_BYTES, CellId, Ino, Kind, Name, Trace, View};
 
-use crate::tree::{Content, Node, Tree};
+use crate::tree::{Content, Node, Tree, node_difference};
 
 /// One node of a golden tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(crate) enum Body {
 }
 
 /// Deeper than any real tree: a capture ends also where directories form a cycle.
-const MAX_DEPTH: usize = 512;
+pub(crate) const MAX_DEPTH: usize = 512;
 
 impl Golden {
     /// The tree below an inode in one state. A name that has no inode in this state is not there.
@@ -60,13 +61,20 @@ impl Golden {
         Some(Self { ino, body })
     }
 
-    /// Every inode of the tree.
-    pub(crate) fn inodes(&self, visit: &mut impl FnMut(Ino)) {
-        visit(self.ino);
-        if let Body::Dir { entries, .. } = &self.body {
-            for child in entries.values() {
-                child.inodes(visit);
-            }
+    /// The node at a path below this one.
+    pub(crate) fn find(&self, path: &[u8]) -> Option<&Self> {
+        let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+        names.into_iter().try_fold(self, |at, name| match &at.body {
+            Body::Dir { entries, .. } => entries.get(name),
+            _ => None,
+        })
+    }
+
+    /// How many nodes the tree has, this one included.
+    pub(crate) fn count(&self) -> usize {
+        match &self.body {
+            Body::Dir { entries, .. } => 1 + entries.values().map(Self::count).sum::<usize>(),
+            _ => 1,
         }
     }
 
@@ -78,19 +86,98 @@ impl Golden {
     }
 
     fn write_into(&self, path: Vec<u8>, tree: &mut Tree) {
-        let node = match &self.body {
-            Body::Dir { mode, entries } => {
-                for (name, child) in entries {
-                    child.write_into(join(&path, name), tree);
-                }
-                Node::Dir { mode: *mode }
+        if let Body::Dir { entries, .. } = &self.body {
+            for (name, child) in entries {
+                child.write_into(join(&path, name), tree);
             }
-            Body::File { mode, content } => Node::File { mode: *mode, content: content.clone() },
-            Body::Symlink { target } => Node::Symlink { target: target.clone() },
-            Body::Other { kind, mode } => Node::Other { kind: *kind, mode: *mode },
-        };
-        tree.insert(path, node);
+        }
+        tree.insert(path, self.body.alone(0o7777));
     }
+}
+
+impl Body {
+    /// Its type.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Dir { .. } => Kind::Dir,
+            Self::File { .. } => Kind::File,
+            Self::Symlink { .. } => Kind::Symlink,
+            Self::Other { kind, .. } => *kind,
+        }
+    }
+
+    /// Its permission bits; a symlink's are never compared.
+    pub(crate) fn mode(&self) -> Option<u32> {
+        match self {
+            Self::Dir { mode, .. } | Self::File { mode, .. } | Self::Other { mode, .. } => Some(*mode),
+            Self::Symlink { .. } => None,
+        }
+    }
+
+    /// The node without what is below, and of its permission bits those of the mask.
+    fn alone(&self, mask: u32) -> Node {
+        match self {
+            Self::Dir { mode, .. } => Node::Dir { mode: mode & mask },
+            Self::File { mode, content } => Node::File { mode: mode & mask, content: content.clone() },
+            Self::Symlink { target } => Node::Symlink { target: target.clone() },
+            Self::Other { kind, mode } => Node::Other { kind: *kind, mode: *mode },
+        }
+    }
+
+    /// How the node, without what is below, differs from one of a plain tree. Of the permission bits of directories
+    /// and files those of the mask are compared.
+    pub(crate) fn difference(&self, should: &Node, mask: u32) -> Option<String> {
+        let same = match (self, should) {
+            (Self::Dir { mode: is, .. }, Node::Dir { mode }) => is & mask == mode & mask,
+            (Self::File { mode: is, content: bytes }, Node::File { mode, content }) => {
+                is & mask == mode & mask && bytes == content
+            }
+            (Self::Symlink { target: is }, Node::Symlink { target }) => is == target,
+            _ => false,
+        };
+        if same {
+            return None;
+        }
+        let should = match should {
+            Node::Dir { mode } => Node::Dir { mode: mode & mask },
+            Node::File { mode, content } => Node::File { mode: mode & mask, content: content.clone() },
+            other => other.clone(),
+        };
+        node_difference(&self.alone(mask), &should)
+    }
+}
+
+/// The names of a golden directory and those that the directory `dir` ever held, in byte order: each with its cell, if
+/// it was ever there, and with its golden node, if it should be.
+pub(crate) fn beside<'a>(
+    trace: &'a Trace,
+    dir: Ino,
+    golden: &'a BTreeMap<Name, Golden>,
+) -> impl Iterator<Item = (Option<CellId>, Option<&'a Golden>)> {
+    let mut held = trace.names(dir).peekable();
+    let mut should = golden.iter().peekable();
+    std::iter::from_fn(move || match (held.peek(), should.peek()) {
+        (Some((is, cell)), Some((name, node))) => Some(match is.cmp(name) {
+            Ordering::Less => {
+                let cell = *cell;
+                held.next();
+                (Some(cell), None)
+            }
+            Ordering::Greater => {
+                let node = *node;
+                should.next();
+                (None, Some(node))
+            }
+            Ordering::Equal => {
+                let both = (Some(*cell), Some(*node));
+                held.next();
+                should.next();
+                both
+            }
+        }),
+        (Some(_), None) => held.next().map(|(_, cell)| (Some(cell), None)),
+        (None, _) => should.next().map(|(_, node)| (None, Some(node))),
+    })
 }
 
 /// A path with one more name.

@@ -2,13 +2,14 @@
 //!
 //! Read off the live states alone. This is bookkeeping; whether a promise holds is decided elsewhere.
 
+use rustc_hash::FxHashMap;
 use simfs::trace::OpKind;
-use simfs::{Cell, MarkKind, Name, Seq, Trace, View, Window};
+use simfs::{Ino, MarkKind, Name, Seq, Trace, View, Window};
 
 use super::Scenario;
-use super::expect::{Expected, complaint, shared_names};
+use super::expect::{Expected, complaint, link_complaint, shared_names};
 use super::golden::Golden;
-use super::walk::{End, walk_live};
+use super::walk::{End, next_change, walk_live};
 use crate::tree::Difference;
 
 /// One run of the tool.
@@ -116,7 +117,7 @@ impl History {
 
     /// The deploy during which, or after which, an op happened.
     pub(crate) fn deploy_of(&self, k: Seq) -> Option<usize> {
-        self.deploys.iter().rposition(|deploy| deploy.begin < k)
+        self.deploys.partition_point(|deploy| deploy.begin < k).checked_sub(1)
     }
 
     /// What `current` resolves to after op `k`.
@@ -130,6 +131,17 @@ impl History {
         self.segments.iter().find(|s| s.permitted.contains(&release)).map(|s| s.window.lo)
     }
 
+    /// The same for all releases.
+    pub(crate) fn permitted_from_all(&self) -> Vec<Option<Seq>> {
+        let mut from = vec![None; self.releases.len()];
+        for segment in &self.segments {
+            for release in &segment.permitted {
+                from[*release] = from[*release].or(Some(segment.window.lo));
+            }
+        }
+        from
+    }
+
     /// The first acknowledgement of all.
     pub(crate) fn first_ack(&self) -> Option<Seq> {
         self.deploys.iter().filter_map(|deploy| deploy.ack).min()
@@ -137,22 +149,19 @@ impl History {
 
     fn follow_current(&mut self, trace: &Trace, scenario: &Scenario) {
         let path = scenario.current_path();
-        let mut looked_at = None;
         let mut live: Option<usize> = None;
-        for k in 0..=trace.last() {
-            let effects = &trace.ops()[k as usize].effects;
-            let touched = |cells: &std::collections::HashSet<Cell>| {
-                effects.clone().any(|e| cells.contains(trace.cell(trace.effects()[e as usize].cell)))
-            };
-            if looked_at.as_ref().is_some_and(|cells| !touched(cells)) {
-                continue;
-            }
+        let mut roots: FxHashMap<Ino, usize> =
+            self.releases.iter().enumerate().map(|(at, release)| (release.golden.ino, at)).collect();
+        // As long as none of the cells on the way changes, the path leads where it led.
+        let mut next = Some(0);
+        while let Some(k) = next {
             let (end, cells) = walk_live(trace, k, &scenario.mount, &path);
-            looked_at = Some(cells);
+            next = next_change(trace, &cells, k);
             let now = match end {
                 End::Dir { ino, path } => {
-                    let known = self.releases.iter().position(|release| release.golden.ino == ino);
+                    let known = roots.get(&ino).copied();
                     let to = known.unwrap_or_else(|| self.add_release(trace, scenario, k, ino, path));
+                    roots.insert(ino, to);
                     if live != Some(to) && k > 0 {
                         let deploy = self.deploy_of(k);
                         self.cutovers.push(Cutover { at: k, to, from: live, deploy });
@@ -175,7 +184,7 @@ impl History {
         trace: &Trace,
         scenario: &Scenario,
         k: Seq,
-        ino: simfs::Ino,
+        ino: Ino,
         path: Vec<Name>,
     ) -> usize {
         let golden = Golden::capture(View::live(trace, k), ino)
@@ -197,11 +206,15 @@ impl History {
         golden: &Golden,
         path: &[Name],
     ) -> Option<Difference> {
+        let expected = self.expected(trace, scenario, deploy)?;
+        complaint(trace, k, scenario, golden, path, &expected)
+    }
+
+    fn expected<'a>(&self, trace: &Trace, scenario: &'a Scenario, deploy: usize) -> Option<Expected<'a>> {
         let deploy = &self.deploys[deploy];
         let source = scenario.source(deploy.number)?;
         let shared = |path: &[u8]| shared_names(trace, deploy.begin, scenario, path);
-        let expected = Expected::new(source, &scenario.expect.shared, &shared);
-        complaint(trace, k, scenario, golden, path, &expected)
+        Some(Expected::new(source, &scenario.expect.shared, &shared))
     }
 
     /// An acknowledgement has to find the release that was deployed.
@@ -214,8 +227,16 @@ impl History {
                     let known = &mut self.releases[release];
                     known.acked = known.acked.or(Some(ack));
                     let known = &self.releases[release];
-                    self.complaint(trace, scenario, at, ack, &known.golden, &known.path)
-                        .map(|difference| format!("`current` is {}, in which {difference}", known.name()))
+                    // What was found right when this deploy put it live is right, but for where its links lead.
+                    let right = known.wrong.is_none() && self.deploy_of(known.born) == Some(at);
+                    let wrong = if right {
+                        self.expected(trace, scenario, at).and_then(|expected| {
+                            link_complaint(trace, ack, scenario, &known.golden, &known.path, &expected)
+                        })
+                    } else {
+                        self.complaint(trace, scenario, at, ack, &known.golden, &known.path)
+                    };
+                    wrong.map(|difference| format!("`current` is {}, in which {difference}", known.name()))
                 }
                 Current::Nothing => Some("`current` resolves to nothing".to_owned()),
                 Current::Elsewhere(what) => Some(format!("`current` resolves to {what}")),
@@ -231,6 +252,11 @@ impl History {
         let mut permitted: Vec<usize> = Vec::new();
         let mut acked = false;
         let mut lo = 0;
+        let numbers: FxHashMap<u32, usize> =
+            self.deploys.iter().enumerate().rev().map(|(at, deploy)| (deploy.number, at)).collect();
+        // The last cutover of each deploy.
+        let last: FxHashMap<Option<usize>, usize> =
+            self.cutovers.iter().map(|cutover| (cutover.deploy, cutover.to)).collect();
         if let Some((0, Current::Release(release))) = self.current.first() {
             permitted.push(*release);
         }
@@ -238,9 +264,8 @@ impl History {
             let (before, acked_before) = (permitted.clone(), acked);
             match mark.kind {
                 MarkKind::Begin { deploy } => {
-                    let target = self.deploys.iter().position(|d| d.number == deploy);
-                    let last = self.cutovers.iter().rfind(|cutover| cutover.deploy == target);
-                    permitted.extend(last.map(|cutover| cutover.to).filter(|to| !before.contains(to)));
+                    let last = last.get(&numbers.get(&deploy).copied());
+                    permitted.extend(last.filter(|to| !before.contains(to)));
                 }
                 MarkKind::Ack { .. } => {
                     if let Current::Release(release) = self.current_at(mark.after) {
@@ -261,6 +286,7 @@ impl History {
 
 fn deploys(trace: &Trace) -> Vec<Deploy> {
     let mut deploys: Vec<Deploy> = Vec::new();
+    let mut numbers: FxHashMap<u32, usize> = FxHashMap::default();
     for mark in trace.marks() {
         let at = mark.after;
         match mark.kind {
@@ -268,15 +294,16 @@ fn deploys(trace: &Trace) -> Vec<Deploy> {
                 if let Some(before) = deploys.last_mut() {
                     before.until = at;
                 }
+                numbers.entry(number).or_insert(deploys.len());
                 deploys.push(Deploy { number, begin: at, ack: None, end: None, until: trace.last() });
             }
             MarkKind::Ack { deploy } => {
-                if let Some(known) = deploys.iter_mut().find(|d| d.number == deploy) {
+                if let Some(known) = numbers.get(&deploy).map(|at| &mut deploys[*at]) {
                     known.ack = known.ack.or(Some(at));
                 }
             }
             MarkKind::End { deploy, ok, cleanup_pending } => {
-                if let Some(known) = deploys.iter_mut().find(|d| d.number == deploy) {
+                if let Some(known) = numbers.get(&deploy).map(|at| &mut deploys[*at]) {
                     known.end = Some(DeployEnd { at, ok, cleanup_pending });
                 }
             }

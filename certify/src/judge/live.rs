@@ -1,121 +1,53 @@
 //! The promises about live states: what a reader can see at some instant.
 //!
-//! One pass over the trace. Trees that must not change are indexed by inode, so an op is looked at closer only when
-//! it writes into one of them; a full comparison happens only then.
+//! Never by a look at each state: when a tree that must not change first did is found from the versions of its own cells
+//! ([`super::change`]), and where a path leads only where one of the cells on the way changes. A whole tree is compared
+//! only to say what is wrong in a state that is already known to be.
 
-use rustc_hash::FxHashMap;
-use simfs::{Cell, Ino, Seq, Trace, Value, View};
+use simfs::{Seq, Trace, View};
 
+use super::change::Search;
 use super::golden::Golden;
 use super::history::{Current, History};
 use super::protect::{Protected, kept};
-use super::walk::{End, walk_live};
+use super::walk::{End, next_change, walk_live};
 use super::words::Words;
 use super::{Counterexample, Promise, Scenario};
 use crate::tree::{self, Difference, Tree};
 
 /// When a tree that must not change first did.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
     pub(crate) at: Seq,
-    pub(crate) difference: Difference,
-}
-
-/// A tree under watch.
-struct Watched {
-    root: Ino,
-    since: Seq,
-    should: Tree,
-    extra_allowed: bool,
-    change: Option<Change>,
-}
-
-/// Finds the first change of each tree.
-struct Watch<'t> {
-    trace: &'t Trace,
-    trees: Vec<Watched>,
-    by_inode: FxHashMap<Ino, Vec<usize>>,
-}
-
-impl Watch<'_> {
-    fn add(&mut self, golden: &Golden, since: Seq, extra_allowed: bool) -> usize {
-        let at = self.trees.len();
-        let (root, should) = (golden.ino, golden.to_tree());
-        self.trees.push(Watched { root, since, should, extra_allowed, change: None });
-        self.index(golden, at);
-        at
-    }
-
-    fn index(&mut self, golden: &Golden, at: usize) {
-        golden.inodes(&mut |ino| {
-            let trees = self.by_inode.entry(ino).or_default();
-            if !trees.contains(&at) {
-                trees.push(at);
-            }
-        });
-    }
-
-    fn op(&mut self, k: Seq) {
-        let mut touched = Vec::new();
-        for effect in self.trace.ops()[k as usize].effects.clone() {
-            let effect = &self.trace.effects()[effect as usize];
-            let cell = self.trace.cell(effect.cell);
-            if matches!(cell, Cell::Owner(_) | Cell::Xattr(..)) {
-                continue;
-            }
-            for at in self.by_inode.get(&cell.ino()).into_iter().flatten() {
-                let tree = &self.trees[*at];
-                let before = View::live(self.trace, tree.since).newest(effect.cell);
-                let same = before.is_some_and(|e| self.trace.effect(e).value == effect.value);
-                let nothing = before.is_none() && effect.value == Value::Entry(None);
-                if k > tree.since && tree.change.is_none() && !same && !nothing && !touched.contains(at) {
-                    touched.push(*at);
-                }
-            }
-        }
-        for at in touched {
-            self.compare(at, k);
-        }
-    }
-
-    fn compare(&mut self, at: usize, k: Seq) {
-        let tree = &self.trees[at];
-        let now = Golden::capture(View::live(self.trace, k), tree.root);
-        let is = now.as_ref().map_or_else(Tree::new, Golden::to_tree);
-        let difference = tree::difference(&is, &tree.should, tree.extra_allowed);
-        match (difference, now) {
-            (Some(difference), _) => self.trees[at].change = Some(Change { at: k, difference }),
-            // Equal by value, but made of other inodes now: those count from here on.
-            (None, Some(now)) => self.index(&now, at),
-            (None, None) => {}
-        }
-    }
 }
 
 /// The first change of each release since it went live, and of the shared data.
 pub(crate) struct Changes {
     pub(crate) releases: Vec<Option<Change>>,
-    pub(crate) shared: Option<Change>,
+    /// With what is different then.
+    pub(crate) shared: Option<(Change, Difference)>,
 }
 
-/// Goes through the trace once.
+/// Finds them.
 pub(crate) fn changes(trace: &Trace, history: &History, shared: Option<&Golden>) -> Changes {
-    let mut watch = Watch { trace, trees: Vec::new(), by_inode: FxHashMap::default() };
-    if let Some(shared) = shared {
-        watch.add(shared, 0, true);
-    }
-    let first = watch.trees.len();
-    let mut born = 0;
-    for k in 0..=trace.last() {
-        watch.op(k);
-        while history.releases.get(born).is_some_and(|release| release.born == k) {
-            watch.add(&history.releases[born].golden, k, false);
-            born += 1;
-        }
-    }
-    let mut changes = watch.trees.into_iter().map(|tree| tree.change);
-    let shared = changes.by_ref().take(first).next().flatten();
-    Changes { releases: changes.collect(), shared }
+    let mut search = Search::new(trace, false);
+    let releases = history
+        .releases
+        .iter()
+        .map(|release| Some(Change { at: search.first(&release.golden, release.born)? }))
+        .collect();
+    let shared = shared.and_then(|golden| {
+        let at = Search::new(trace, true).first(golden, 0)?;
+        Some((Change { at }, difference(trace, golden, at, true)))
+    });
+    Changes { releases, shared }
+}
+
+/// What is different in a live state in which a tree is not golden.
+fn difference(trace: &Trace, golden: &Golden, k: Seq, extra_allowed: bool) -> Difference {
+    let now = Golden::capture(View::live(trace, k), golden.ino);
+    let is = now.as_ref().map_or_else(Tree::new, Golden::to_tree);
+    tree::difference(&is, &golden.to_tree(), extra_allowed).expect("some cell of the tree is wrong")
 }
 
 /// Judges live states.
@@ -146,44 +78,56 @@ impl Live<'_> {
         Counterexample { at, lines: vec![format!("after {}:", words.op(at)), what], survived: Vec::new() }
     }
 
+    /// How a release that changed differs when it did.
+    fn difference(&self, release: usize, change: Change) -> Difference {
+        difference(self.trace, &self.history.releases[release].golden, change.at, false)
+    }
+
     fn current_complete(&self) -> Option<Counterexample> {
-        let mut all: Vec<(Seq, String)> = Vec::new();
+        let mut all: Vec<(Seq, Box<dyn Fn() -> String + '_>)> = Vec::new();
         let first_ack = self.history.first_ack();
+        let permitted_from = self.history.permitted_from_all();
         for (at, (from, current)) in self.history.current.iter().enumerate() {
             let until = self.history.current.get(at + 1).map_or(self.trace.last(), |next| next.0 - 1);
             match current {
                 Current::Release(release) => {
                     let known = &self.history.releases[*release];
-                    let name = known.name();
+                    let is = || format!("`current` is {}", known.name());
                     if let Some(wrong) = &known.wrong {
-                        all.push((*from, format!("`current` is {name}, in which {wrong}")));
+                        all.push((*from, Box::new(move || format!("{}, in which {wrong}", is()))));
                     }
-                    let permitted = self.history.permitted_from(*release);
-                    if permitted.is_none_or(|first| first > *from) {
-                        all.push((*from, format!("`current` is {name}, which no deploy had put there yet")));
+                    if permitted_from[*release].is_none_or(|first| first > *from) {
+                        let what = move || format!("{}, which no deploy had put there yet", is());
+                        all.push((*from, Box::new(what)));
                     }
-                    if let Some(change) = &self.changes.releases[*release]
+                    if let Some(change) = self.changes.releases[*release]
                         && change.at <= until
                     {
-                        let what = format!("`current` is {name}, in which {}", change.difference);
-                        all.push((change.at.max(*from), what));
+                        let what =
+                            move || format!("{}, in which {}", is(), self.difference(*release, change));
+                        all.push((change.at.max(*from), Box::new(what)));
                     }
                 }
                 Current::Nothing => {
                     if let Some(ack) = first_ack
                         && ack <= until
                     {
-                        all.push((ack.max(*from), "`current` resolves to nothing".to_owned()));
+                        let what = || "`current` resolves to nothing".to_owned();
+                        all.push((ack.max(*from), Box::new(what)));
                     }
                 }
-                Current::Elsewhere(what) => all.push((*from, format!("`current` resolves to {what}"))),
+                Current::Elsewhere(what) => {
+                    all.push((*from, Box::new(move || format!("`current` resolves to {what}"))));
+                }
             }
         }
         for (at, deploy, wrong) in &self.history.false_acks {
-            all.push((*at, format!("deploy {deploy} was reported as live, but {wrong}")));
+            let what = move || format!("deploy {deploy} was reported as live, but {wrong}");
+            all.push((*at, Box::new(what)));
         }
-        all.sort_by_key(|(at, _)| *at);
-        all.into_iter().next().map(|(at, what)| self.found(at, what))
+        // The first of the earliest.
+        let (at, what) = all.into_iter().min_by_key(|(at, _)| *at)?;
+        Some(self.found(at, what()))
     }
 
     fn never_absent(&self) -> Option<Counterexample> {
@@ -195,15 +139,14 @@ impl Live<'_> {
 
     fn immutable(&self) -> Option<Counterexample> {
         let changed = self.changes.releases.iter().enumerate();
-        changed.filter_map(|(release, change)| Some((release, change.as_ref()?))).find_map(
-            |(release, change)| {
-                let known = &self.history.releases[release];
-                if self.is_removal(release, change.at) {
-                    return None;
-                }
-                Some(self.found(change.at, format!("in {}, {}", known.name(), change.difference)))
-            },
-        )
+        changed.filter_map(|(release, change)| Some((release, (*change)?))).find_map(|(release, change)| {
+            let known = &self.history.releases[release];
+            if self.is_removal(release, change.at) {
+                return None;
+            }
+            let difference = self.difference(release, change);
+            Some(self.found(change.at, format!("in {}, {difference}", known.name())))
+        })
     }
 
     /// A change is a removal only if the whole release is gone when the deploy ends, and it was neither live nor
@@ -217,8 +160,12 @@ impl Live<'_> {
             End::Dir { ino, .. } => ino != known.golden.ino,
             _ => true,
         };
-        let live = (at..=end).any(|k| *self.history.current_at(k) == Current::Release(release));
-        let cutover = self.history.cutovers.iter().rposition(|cutover| cutover.at <= at);
+        let during = self.history.current.partition_point(|(from, _)| *from <= at);
+        let later = self.history.current[during..].iter().take_while(|(from, _)| *from <= end);
+        let live = std::iter::once(self.history.current_at(at))
+            .chain(later.map(|(_, current)| current))
+            .any(|current| *current == Current::Release(release));
+        let cutover = self.history.cutovers.partition_point(|cutover| cutover.at <= at).checked_sub(1);
         let promised = known.acked.is_some_and(|acked| acked <= at)
             && cutover
                 .zip(self.scenario.keep)
@@ -228,36 +175,50 @@ impl Live<'_> {
 
     fn previous_intact(&self) -> Option<Counterexample> {
         self.protected.iter().find_map(|protected| {
-            let change = self.changes.releases[protected.release].as_ref()?;
+            let change = self.changes.releases[protected.release]?;
             let known = &self.history.releases[protected.release];
             (change.at <= protected.window.hi).then(|| {
                 let at = change.at.max(protected.window.lo);
-                self.found(at, format!("in {}, which has to stay, {}", known.name(), change.difference))
+                let difference = self.difference(protected.release, change);
+                self.found(at, format!("in {}, which has to stay, {difference}", known.name()))
             })
         })
     }
 
     fn shared_intact(&self) -> Option<Counterexample> {
-        let change = self.changes.shared.as_ref()?;
-        Some(self.found(change.at, format!("in shared/, {}", change.difference)))
+        let (change, difference) = self.changes.shared.as_ref()?;
+        Some(self.found(change.at, format!("in shared/, {difference}")))
     }
 
     fn retention(&self) -> Option<Counterexample> {
         let keep = self.scenario.keep?;
+        let presence: Vec<Vec<Seq>> =
+            (0..self.history.releases.len()).map(|release| self.presence(release)).collect();
+        // When how many more, or fewer, are there.
+        let mut changes: Vec<(Seq, bool)> = presence
+            .iter()
+            .flat_map(|turns| turns.iter().enumerate().map(|(nth, at)| (*at, nth % 2 == 0)))
+            .collect();
+        changes.sort_unstable();
+        let mut changes = changes.into_iter().peekable();
+        let mut left = 0;
         self.history.deploys.iter().find_map(|deploy| {
             let end = deploy.end.filter(|end| end.ok)?;
-            let cutover = self.history.cutovers.iter().rposition(|cutover| cutover.at <= end.at)?;
-            let so_far = self.history.releases.iter().filter(|release| release.born <= end.at).count();
+            let cutover = self.history.cutovers.partition_point(|cutover| cutover.at <= end.at);
+            let cutover = cutover.checked_sub(1)?;
+            while let Some((_, appears)) = changes.next_if(|(at, _)| *at <= end.at) {
+                if appears { left += 1 } else { left -= 1 }
+            }
             let kept = kept(self.history, cutover, keep);
-            let left: Vec<usize> = (0..so_far).filter(|release| self.is_there(*release, end.at)).collect();
-            let missing = kept.iter().find(|release| !left.contains(release));
+            let is_there = |release: usize| presence[release].partition_point(|at| *at <= end.at) % 2 == 1;
+            let missing = kept.iter().find(|release| !is_there(**release));
             let what = if let Some(missing) = missing {
                 format!(
                     "{} is gone, though {keep} releases are to be kept",
                     self.history.releases[*missing].name()
                 )
-            } else if left.len() > kept.len() && !end.cleanup_pending {
-                format!("{} releases are there instead of {}", left.len(), kept.len())
+            } else if left > kept.len() && !end.cleanup_pending {
+                format!("{left} releases are there instead of {}", kept.len())
             } else {
                 return None;
             };
@@ -265,9 +226,19 @@ impl Live<'_> {
         })
     }
 
-    fn is_there(&self, release: usize, k: Seq) -> bool {
+    /// The ops at which a release came to be where it went live, was gone from there, came back, and so on.
+    fn presence(&self, release: usize) -> Vec<Seq> {
         let known = &self.history.releases[release];
-        let end = walk_live(self.trace, k, &self.scenario.mount, &known.path).0;
-        matches!(end, End::Dir { ino, .. } if ino == known.golden.ino)
+        let mut turns = Vec::new();
+        let mut next = Some(known.born);
+        while let Some(k) = next {
+            let (end, cells) = walk_live(self.trace, k, &self.scenario.mount, &known.path);
+            let is_there = matches!(end, End::Dir { ino, .. } if ino == known.golden.ino);
+            if is_there != (turns.len() % 2 == 1) {
+                turns.push(k);
+            }
+            next = next_change(self.trace, &cells, k);
+        }
+        turns
     }
 }

@@ -4,6 +4,7 @@
 //! counterexample again by an oracle that knows none of that (`oracle`). The judge never depends on a deploy
 //! tool and never asks one: what a release should be comes from the source it was told to deploy ([`expect`]).
 
+mod change;
 mod decide;
 pub mod expect;
 mod golden;
@@ -268,7 +269,7 @@ pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
     let crashes = Crashes::new(trace, model);
     let history = History::new(trace, scenario);
     let shared = expect::shared_at(trace, 0, scenario)
-        .filter(|golden| scenario.expect.shared != SharedRule::None && golden.to_tree().len() > 1);
+        .filter(|golden| scenario.expect.shared != SharedRule::None && golden.count() > 1);
     let changes = live::changes(trace, &history, shared.as_ref());
     let protected = protect::protected(&history, scenario.keep, trace.last());
     let live = live::Live { trace, scenario, history: &history, changes: &changes, protected: &protected };
@@ -278,8 +279,10 @@ pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
         history: &history,
         protected: &protected,
         shared: shared.as_ref(),
+        doubts: power::Doubts::new(&history),
     };
-    let facts = oracle::Facts::new(&history, shared.as_ref());
+    // Whole trees, and only a counterexample is judged again.
+    let facts = std::cell::LazyCell::new(|| oracle::Facts::new(&history, shared.as_ref()));
     let blind = blind(trace);
     let rows = Promise::ALL.into_iter().map(|promise| {
         let excuse = not_asked(promise, &history, scenario, shared.is_some(), !protected.is_empty());

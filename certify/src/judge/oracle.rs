@@ -139,7 +139,7 @@ pub(crate) struct Known {
 }
 
 /// What has to hold at one crash point.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Duty {
     /// Releases that were permitted at some instant up to now.
     pub(crate) ever: Vec<usize>,

@@ -2,10 +2,17 @@
 //!
 //! For each way in which `current` (or a release's own path) can resolve, the window of crash points in which that
 //! would break a promise, and then one question to the decision procedure. No enumeration anywhere.
+//!
+//! Ways and stretches of crash points are many in a long history, and each stretch meets few ways: those are found by
+//! their windows, so that a history costs what its releases cost, not the square of their number.
 
-use simfs::{Crashes, Window};
+use std::cell::OnceCell;
+use std::collections::HashMap;
 
-use super::decide::{Broken, Comparison};
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use simfs::{Crashes, Ino, Seq, Window};
+
+use super::decide::{Broken, Comparison, Doubt};
 use super::golden::Golden;
 use super::history::History;
 use super::protect::Protected;
@@ -21,6 +28,49 @@ pub(crate) struct Power<'a> {
     pub(crate) history: &'a History,
     pub(crate) protected: &'a [Protected],
     pub(crate) shared: Option<&'a Golden>,
+    pub(crate) doubts: Doubts,
+}
+
+/// For each release, when anything in it could be wrong. Worked out when it is first asked for.
+pub(crate) struct Doubts(Vec<OnceCell<Doubt>>);
+
+impl Doubts {
+    pub(crate) fn new(history: &History) -> Self {
+        Self(history.releases.iter().map(|_| OnceCell::new()).collect())
+    }
+}
+
+/// Finds the ways that are open in a window without a look at all of them.
+struct Index<'w> {
+    ways: &'w [Outcome],
+    /// Places in `ways`, by where their windows begin.
+    by_begin: Vec<usize>,
+    /// For each of these, the last crash point of all windows up to it.
+    reach: Vec<Seq>,
+}
+
+impl<'w> Index<'w> {
+    fn new(ways: &'w [Outcome]) -> Self {
+        let mut by_begin: Vec<usize> = (0..ways.len()).filter(|at| !ways[*at].window.is_empty()).collect();
+        by_begin.sort_by_key(|at| ways[*at].window.lo);
+        let mut reach = Vec::with_capacity(by_begin.len());
+        for at in &by_begin {
+            let hi = ways[*at].window.hi;
+            reach.push(reach.last().map_or(hi, |before: &Seq| hi.max(*before)));
+        }
+        Self { ways, by_begin, reach }
+    }
+
+    /// The ways whose windows meet another, in their order.
+    fn meeting(&self, window: Window) -> Vec<&'w Outcome> {
+        let begun = self.by_begin.partition_point(|at| self.ways[*at].window.lo <= window.hi);
+        let first = self.reach.partition_point(|reach| *reach < window.lo);
+        let places = self.by_begin.get(first..begun).unwrap_or_default().iter();
+        let mut meeting: Vec<usize> =
+            places.copied().filter(|at| !self.ways[*at].window.and(window).is_empty()).collect();
+        meeting.sort_unstable();
+        meeting.into_iter().map(|at| &self.ways[at]).collect()
+    }
 }
 
 /// A crash state that breaks a promise, with the sentence that says how.
@@ -58,65 +108,72 @@ impl Power<'_> {
     }
 
     /// A state in which an outcome happens within a window.
-    fn happens(&self, way: &Outcome, window: Window, sentence: String) -> Option<Found> {
+    fn happens(&self, way: &Outcome, window: Window, sentence: impl FnOnce() -> String) -> Option<Found> {
         let state = self.crashes.find(way.window.and(window), &way.pins)?;
         let difference = Difference { path: Vec::new(), what: String::new() };
-        Some(Found { broken: Broken { state, pins: way.pins.clone(), difference }, sentence })
+        Some(Found { broken: Broken { state, pins: way.pins.clone(), difference }, sentence: sentence() })
     }
 
-    /// A state in which an outcome happens within a window, and the tree there is not the golden one.
-    fn differs(&self, way: &Outcome, golden: &Golden, window: Window, what: &str) -> Option<Found> {
+    /// A state in which an outcome happens within a window, and the tree there is not that of the release.
+    fn differs(
+        &self,
+        way: &Outcome,
+        release: usize,
+        window: Window,
+        what: impl FnOnce() -> String,
+    ) -> Option<Found> {
         let End::Dir { ino, .. } = &way.end else { return None };
         let comparison = Comparison { crashes: self.crashes, extra_allowed: false };
-        let broken = comparison.find(*ino, golden, &way.pins, way.window.and(window))?;
-        let sentence = format!("{what}, in which {}", broken.difference);
+        let golden = &self.history.releases[release].golden;
+        let doubt = self.doubts.0[release].get_or_init(|| comparison.doubt(golden));
+        let broken = comparison.find(*ino, golden, Some(doubt), &way.pins, way.window.and(window))?;
+        let sentence = format!("{}, in which {}", what(), broken.difference);
         Some(Found { broken, sentence })
     }
 
-    fn release_of(&self, way: &Outcome) -> Option<usize> {
-        match &way.end {
-            End::Dir { ino, .. } => self.history.releases.iter().position(|r| r.golden.ino == *ino),
-            _ => None,
+    /// The releases by their directories.
+    fn roots(&self) -> FxHashMap<Ino, usize> {
+        let mut roots = HashMap::with_capacity_and_hasher(self.history.releases.len(), FxBuildHasher);
+        for (at, release) in self.history.releases.iter().enumerate() {
+            roots.entry(release.golden.ino).or_insert(at);
         }
+        roots
     }
 
     fn current_complete(&self) -> Option<Found> {
         let last = self.crashes.trace().last();
+        let (roots, permitted_from) = (self.roots(), self.history.permitted_from_all());
         self.ways().iter().find_map(|way| {
-            let text = resolves_to(way, self.scenario);
+            let text = || resolves_to(way, self.scenario);
             if way.end == End::Nothing {
                 let first_ack = self.history.first_ack()?;
                 return self.happens(way, Window { lo: first_ack, hi: last }, text);
             }
-            let Some(release) = self.release_of(way) else {
-                return self.happens(way, self.all(), format!("{text}, which was never live"));
+            let Some(release) = release_of(way, &roots) else {
+                return self.happens(way, self.all(), || format!("{}, which was never live", text()));
             };
-            let early = match self.history.permitted_from(release) {
+            let early = match permitted_from[release] {
                 Some(0) => None,
                 Some(from) => Some(Window { lo: 0, hi: from - 1 }),
                 None => Some(self.all()),
             };
             let unpermitted = early.and_then(|window| {
-                self.happens(way, window, format!("{text}, which no deploy had put there yet"))
+                self.happens(way, window, || format!("{}, which no deploy had put there yet", text()))
             });
-            let golden = &self.history.releases[release].golden;
-            unpermitted.or_else(|| self.differs(way, golden, self.all(), &text))
+            unpermitted.or_else(|| self.differs(way, release, self.all(), text))
         })
     }
 
     fn durable_ack(&self) -> Option<Found> {
-        let ways = self.ways();
+        let (ways, roots) = (self.ways(), self.roots());
+        let index = Index::new(&ways);
         self.history.segments.iter().filter(|segment| segment.acked).find_map(|segment| {
-            ways.iter().find_map(|way| {
-                let text = resolves_to(way, self.scenario);
-                match self.release_of(way).filter(|release| segment.permitted.contains(release)) {
-                    Some(release) => {
-                        let golden = &self.history.releases[release].golden;
-                        self.differs(way, golden, segment.window, &text)
-                    }
-                    None => {
-                        self.happens(way, segment.window, format!("{text}, not to what was acknowledged"))
-                    }
+            index.meeting(segment.window).into_iter().find_map(|way| {
+                let text = || resolves_to(way, self.scenario);
+                match release_of(way, &roots).filter(|release| segment.permitted.contains(release)) {
+                    Some(release) => self.differs(way, release, segment.window, text),
+                    None => self
+                        .happens(way, segment.window, || format!("{}, not to what was acknowledged", text())),
                 }
             })
         })
@@ -128,12 +185,12 @@ impl Power<'_> {
             let states = States::Crash(self.crashes, protected.window);
             let ways = walk(states, &self.scenario.mount, &release.path);
             ways.iter().find_map(|way| {
-                let text = format!("{}, which has to stay,", release.name());
+                let text = || format!("{}, which has to stay,", release.name());
                 match way.end {
-                    End::Dir { .. } => {
-                        self.differs(way, &release.golden, protected.window, &format!("{text} is damaged"))
-                    }
-                    _ => self.happens(way, protected.window, format!("{text} is not there")),
+                    End::Dir { .. } => self.differs(way, protected.release, protected.window, || {
+                        format!("{} is damaged", text())
+                    }),
+                    _ => self.happens(way, protected.window, || format!("{} is not there", text())),
                 }
             })
         })
@@ -145,13 +202,20 @@ impl Power<'_> {
             walk(States::Crash(self.crashes, self.all()), &self.scenario.mount, &self.scenario.shared_path());
         ways.iter().find_map(|way| {
             let End::Dir { ino, .. } = &way.end else {
-                return self.happens(way, self.all(), "shared/ is not there".to_owned());
+                return self.happens(way, self.all(), || "shared/ is not there".to_owned());
             };
             let comparison = Comparison { crashes: self.crashes, extra_allowed: true };
-            let broken = comparison.find(*ino, golden, &way.pins, way.window)?;
+            let broken = comparison.find(*ino, golden, None, &way.pins, way.window)?;
             let sentence = format!("in shared/, {}", broken.difference);
             Some(Found { broken, sentence })
         })
+    }
+}
+
+fn release_of(way: &Outcome, roots: &FxHashMap<Ino, usize>) -> Option<usize> {
+    match &way.end {
+        End::Dir { ino, .. } => roots.get(ino).copied(),
+        _ => None,
     }
 }
 

@@ -18,13 +18,14 @@ pub(crate) struct Protected {
 /// The releases that a retention of `keep` holds after the cutovers up to `at`, newest first.
 pub(crate) fn kept(history: &History, cutover: usize, keep: usize) -> Vec<usize> {
     let last = history.cutovers[cutover];
-    let mut order = vec![last.to];
-    order.extend(last.from);
     // The newest by the last time each went live.
-    order.extend(history.cutovers[..cutover].iter().rev().map(|before| before.to));
+    let earlier = history.cutovers[..cutover].iter().rev().map(|before| before.to);
     let mut kept: Vec<usize> = Vec::new();
-    for release in order {
-        if !kept.contains(&release) && kept.len() < keep {
+    for release in [last.to].into_iter().chain(last.from).chain(earlier) {
+        if kept.len() >= keep {
+            break;
+        }
+        if !kept.contains(&release) {
             kept.push(release);
         }
     }

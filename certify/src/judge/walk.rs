@@ -74,6 +74,16 @@ pub(crate) fn walk_live(trace: &Trace, k: Seq, mount: &[Name], path: &[Name]) ->
     (end, walker.looked_at)
 }
 
+/// The first op after `k` that gives one of these cells a new version.
+pub(crate) fn next_change(trace: &Trace, cells: &HashSet<Cell>, k: Seq) -> Option<Seq> {
+    let next = |cell: &Cell| {
+        let versions = trace.versions(trace.cell_id(cell)?);
+        let later = versions.partition_point(|effect| trace.effect(*effect).seq <= k);
+        versions.get(later).map(|effect| trace.effect(*effect).seq)
+    };
+    cells.iter().filter_map(next).min()
+}
+
 /// A path's names, in order; empty names and `.` mean nothing.
 pub(crate) fn names(path: &[u8]) -> Vec<Name> {
     path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".").map(Name::from).collect()
