@@ -182,7 +182,7 @@ pub struct Deployed {
 struct Deaf;
 
 impl Observer for Deaf {
-    fn sync(&self, _: SyncCall) -> Result<(), i32> {
+    fn sync(&self, _: SyncCall, _: u32) -> Result<(), i32> {
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use globset::GlobSet;
 use regex::bytes::Regex;
+use simfs::fault::Calls;
 use simfs::{BlockStore, Disk, Fs, MarkKind, Name, Trace};
 use sshd_test::{Observer, Options, Server, SyncCall};
 
@@ -264,12 +265,16 @@ fn write_shared(fs: &mut Fs, entry: &SharedEntry) -> simfs::FsResult<()> {
 struct SyncsToDisk(Disk);
 
 impl Observer for SyncsToDisk {
-    fn sync(&self, _: SyncCall) -> Result<(), i32> {
-        if self.0.is_frozen() {
-            return Err(libc::EIO);
+    fn sync(&self, call: SyncCall, thread: u32) -> Result<(), i32> {
+        let calls = match call {
+            SyncCall::Sync => Calls::SYNC,
+            SyncCall::Syncfs => Calls::SYNCFS,
+        };
+        match self.0.sync_all(calls, thread) {
+            // sync(2) has no way to say that it failed.
+            Err(errno) if call == SyncCall::Syncfs => Err(errno.raw_os_error()),
+            _ => Ok(()),
         }
-        self.0.sync_all(true);
-        Ok(())
     }
 
     fn blind(&self, what: &str) {

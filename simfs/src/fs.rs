@@ -24,6 +24,7 @@ mod restore;
 
 use rustc_hash::FxHashMap;
 pub use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::time::SystemTime;
 
@@ -37,6 +38,7 @@ pub use names::RenameHow;
 pub use node::{DirEntry, Stat};
 
 use node::{Body, Directory, Inode};
+use paths::NameIndex;
 
 /// What an operation answers: its result, or the error number that the caller of the system call sees.
 pub type FsResult<T> = Result<T, Errno>;
@@ -53,18 +55,42 @@ pub struct Caller {
     pub gid: u32,
 }
 
-/// How much fits on a disk. What exceeds it fails with `ENOSPC`; a write that fits in part is cut short, as on Linux.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much fits on a disk. What exceeds it fails with the error of [`Limits::full`]; a write that fits in part is cut
+/// short, as on Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of file content, counted in whole blocks that hold data.
     pub bytes: u64,
     /// Inodes.
     pub inodes: u64,
+    /// Whose limit it is.
+    pub full: Full,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 64 << 30, inodes: 4 << 20 }
+        Self { bytes: 64 << 30, inodes: 4 << 20, full: Full::Disk }
+    }
+}
+
+/// Whose limit it is that has been reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Full {
+    /// The disk's: `ENOSPC`.
+    #[default]
+    Disk,
+    /// A user's: `EDQUOT`.
+    Quota,
+}
+
+impl Full {
+    /// The error of what does not fit.
+    pub fn errno(self) -> Errno {
+        match self {
+            Self::Disk => Errno::NOSPC,
+            Self::Quota => Errno::DQUOT,
+        }
     }
 }
 
@@ -88,6 +114,7 @@ pub struct Fs {
     used_inodes: u64,
     limits: Limits,
     store: BlockStore,
+    names: Option<NameIndex>,
     trace: Trace,
     recording: bool,
 }
@@ -108,6 +135,7 @@ impl Fs {
             used_inodes: 1,
             limits: Limits::default(),
             store: BlockStore::default(),
+            names: None,
             trace: Trace::new(),
             recording: false,
         }

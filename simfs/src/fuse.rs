@@ -129,6 +129,8 @@ fn keep(
                 ),
             ));
         }
+        // What a fault makes wait waits for nobody now.
+        disk.wake();
         thread::sleep(Duration::from_micros(50));
     }
     disk.with(super::fs::Fs::forget_all);

@@ -2,6 +2,7 @@
 //!
 //! - [`cell`], [`trace`]: what can be durable, and what was done, in order. [`store`]: equal content stored once.
 //! - [`mod@fs`]: the live state, whose operations make the trace. [`disk`]: the same, shared. [`fuse`]: the same, mounted.
+//! - [`fault`]: what fails on purpose, and when.
 //! - [`model`]: persistence models as data. [`crash`]: crash states and the question "can these cells have these
 //!   versions?". [`view`]: the disk in any live or crash state.
 //!
@@ -10,6 +11,7 @@
 pub mod cell;
 pub mod crash;
 pub mod disk;
+pub mod fault;
 pub mod fs;
 pub mod fuse;
 pub mod model;
@@ -20,7 +22,7 @@ pub mod view;
 pub use cell::{BLOCK_BYTES, Birth, Cell, Ino, Kind, Name, ROOT, Value};
 pub use crash::{CrashState, Crashes, Pin, Window};
 pub use disk::Disk;
-pub use fs::{Caller, Errno, Fs, FsResult, Limits};
+pub use fs::{Caller, Errno, Fs, FsResult, Full, Limits};
 pub use model::{Model, POSIX};
 pub use store::{BlockStore, ContentBytes};
 pub use trace::{CellId, EffectId, Mark, MarkKind, Op, OpKind, Seq, SyncScope, Trace};

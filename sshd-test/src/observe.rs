@@ -18,7 +18,9 @@ pub trait Observer: Send + Sync {
     /// program only after this method returns: with success, or with the `errno` in `Err`.
     ///
     /// The data of write(2) calls that returned earlier has reached the disk; stores to shared mappings may not have.
-    fn sync(&self, call: SyncCall) -> Result<(), i32>;
+    ///
+    /// `thread` is the thread that called, as this process sees it. It waits, and can be killed.
+    fn sync(&self, call: SyncCall, thread: u32) -> Result<(), i32>;
 
     /// Something happened, or may happen from now on, that cannot be observed. Verdicts that rely on having seen every
     /// sync must become `unknown`. `what` is for people.

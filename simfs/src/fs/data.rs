@@ -47,7 +47,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Writes and returns how many bytes fitted; `ENOSPC` if none did.
+    /// Writes and returns how many bytes fitted; the error of [`Limits::full`](super::Limits::full) if none did.
     ///
     /// `drop_privileges` takes the set-id bits away, as a write by anybody but root does; file capabilities always go.
     pub fn write(&mut self, ino: Ino, offset: u64, data: &[u8], drop_privileges: bool) -> FsResult<usize> {
@@ -70,7 +70,7 @@ impl Fs {
             free -= 1;
         }
         if fits == 0 {
-            return Err(Errno::NOSPC);
+            return Err(self.limits.full.errno());
         }
         let data = &data[..fits];
         let changed = self.change(ino, |content, store, changed| {
@@ -102,7 +102,7 @@ impl Fs {
             let (first, last) = (offset / BLOCK_BYTES, (end - 1) / BLOCK_BYTES);
             let held = content.blocks().filter(|(n, _)| (first..=last).contains(n)).count() as u64;
             if last - first + 1 - held > self.free_blocks() {
-                return Err(Errno::NOSPC);
+                return Err(self.limits.full.errno());
             }
         }
         let changed = self.change(ino, |content, store, changed| {
@@ -142,7 +142,7 @@ impl Fs {
         let new =
             blocks.iter().filter(|(n, bytes)| !bytes.is_empty() && !target.has_block(*n)).count() as u64;
         if new > self.free_blocks() {
-            return Err(Errno::NOSPC);
+            return Err(self.limits.full.errno());
         }
         let changed = self.change(to, |content, _, changed| {
             content.put_all(&blocks, end);

@@ -231,7 +231,7 @@ impl Fs {
     ) -> FsResult<Ino> {
         self.check_free(dir, name)?;
         if self.used_inodes >= self.limits.inodes {
-            return Err(Errno::NOSPC);
+            return Err(self.limits.full.errno());
         }
         let parent = self.node(dir)?;
         // A directory with the set-group-id bit hands its group down, and the bit to its subdirectories
@@ -282,12 +282,18 @@ impl Fs {
     }
 
     fn put_entry(&mut self, dir: Ino, name: Name, ino: Ino) -> FsResult<()> {
-        self.entries_mut(dir)?.insert(name, ino);
+        self.entries_mut(dir)?.insert(name.clone(), ino);
+        if let Some(names) = &mut self.names {
+            names.add(ino, dir, name);
+        }
         Ok(())
     }
 
     fn take_entry(&mut self, dir: Ino, name: &[u8]) -> FsResult<Name> {
-        let (name, _) = self.entries_mut(dir)?.remove_entry(name).ok_or(Errno::NOENT)?;
+        let (name, ino) = self.entries_mut(dir)?.remove_entry(name).ok_or(Errno::NOENT)?;
+        if let Some(names) = &mut self.names {
+            names.remove(ino, dir, &name);
+        }
         Ok(name)
     }
 

@@ -5,9 +5,12 @@ use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
 use super::node::Body;
 use super::{Caller, Errno, Fs, FsResult};
-use crate::cell::{Ino, Kind, ROOT};
+use crate::cell::{Ino, Kind, Name, ROOT};
 
 /// As many links as Linux follows in one path.
 const MAX_LINKS: usize = 40;
@@ -86,7 +89,7 @@ impl Fs {
             Err(error) => return Err(error),
         };
         let written = self.write(ino, 0, bytes, false)?;
-        if written == bytes.len() { Ok(ino) } else { Err(Errno::NOSPC) }
+        if written == bytes.len() { Ok(ino) } else { Err(self.limits.full.errno()) }
     }
 
     /// Makes a symbolic link. Its directory must exist.
@@ -126,9 +129,76 @@ impl Fs {
         Ok(found)
     }
 
+    /// The paths of an inode from the root of the disk, without a leading slash, one for each name, in byte
+    /// order: the root has the empty one, what lost its last name has none.
+    ///
+    /// The first call looks through all directories; what it learnt is kept up to date from then on.
+    pub fn paths(&mut self, ino: Ino) -> Vec<Vec<u8>> {
+        if ino == ROOT {
+            return vec![Vec::new()];
+        }
+        let index = match self.names.take() {
+            Some(index) => index,
+            None => self.index_names(),
+        };
+        let path = |(dir, name): &(Ino, Name)| self.path_of(&index, *dir, name);
+        let mut paths: Vec<_> = index.of(ino).iter().filter_map(path).collect();
+        paths.sort_unstable();
+        self.names = Some(index);
+        paths
+    }
+
+    fn index_names(&self) -> NameIndex {
+        let mut index = NameIndex::default();
+        for (dir, node) in &self.inodes {
+            if let Body::Dir(body) = &node.body {
+                body.entries.iter().for_each(|(name, ino)| index.add(*ino, *dir, name.clone()));
+            }
+        }
+        index
+    }
+
+    /// Nothing: the directory itself is not reachable any more.
+    fn path_of(&self, index: &NameIndex, dir: Ino, name: &Name) -> Option<Vec<u8>> {
+        let mut names = vec![name];
+        let mut at = dir;
+        while at != ROOT {
+            let (dir, name) = index.of(at).first()?;
+            names.push(name);
+            at = *dir;
+        }
+        names.reverse();
+        Some(names.iter().map(|name| name.as_ref()).collect::<Vec<&[u8]>>().join(&b'/'))
+    }
+
     /// Who the operations of this file act for: the owner of the root directory.
     pub fn owner(&self) -> Caller {
         self.node(ROOT).map_or(Caller { uid: 0, gid: 0 }, |root| Caller { uid: root.uid, gid: root.gid })
+    }
+}
+
+/// The names of each inode; a directory has one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NameIndex {
+    names: FxHashMap<Ino, SmallVec<[(Ino, Name); 1]>>,
+}
+
+impl NameIndex {
+    fn of(&self, ino: Ino) -> &[(Ino, Name)] {
+        self.names.get(&ino).map_or(&[], |names| names)
+    }
+
+    pub(super) fn add(&mut self, ino: Ino, dir: Ino, name: Name) {
+        self.names.entry(ino).or_default().push((dir, name));
+    }
+
+    pub(super) fn remove(&mut self, ino: Ino, dir: Ino, name: &Name) {
+        if let Some(names) = self.names.get_mut(&ino) {
+            names.retain(|known| (known.0, &known.1) != (dir, name));
+            if names.is_empty() {
+                self.names.remove(&ino);
+            }
+        }
     }
 }
 

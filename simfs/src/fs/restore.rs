@@ -84,6 +84,7 @@ impl Fs {
             used_inodes: 0,
             limits: Limits::default(),
             store: BlockStore::default(),
+            names: None,
             trace: Trace::new(),
             recording: false,
         };

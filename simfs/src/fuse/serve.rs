@@ -20,8 +20,8 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
@@ -29,6 +29,7 @@ use super::convert;
 use super::listing::Listings;
 use crate::cell::{BLOCK_BYTES, Ino, Kind};
 use crate::disk::Disk;
+use crate::fault::{About, Call, Calls};
 use crate::fs::{Caller, Errno, Fs, FsResult, RenameHow, Seek, Stat, XattrHow};
 use crate::trace::SyncScope;
 
@@ -64,32 +65,32 @@ impl Server {
         Self { disk, live, listings: Listings::default(), scratch: Mutex::default() }
     }
 
-    fn read_disk<R>(&self, read: impl FnOnce(&mut Fs) -> FsResult<R>) -> FsResult<R> {
-        self.disk.read(|fs| if self.live.load(Ordering::SeqCst) { read(fs) } else { Err(Errno::NOTCONN) })
+    fn read_disk<R>(&self, call: &Call<'_>, read: impl FnOnce(&mut Fs) -> FsResult<R>) -> FsResult<R> {
+        self.disk.read_for(&|| self.is_live(), call, read)
     }
 
-    /// The check comes after the poll, so that an op which a poll held up during a crash is not applied.
-    fn change_disk<R>(&self, op: impl FnOnce(&mut Fs) -> FsResult<R>) -> FsResult<R> {
-        self.disk.apply(|fs| if self.live.load(Ordering::SeqCst) { op(fs) } else { Err(Errno::NOTCONN) })
+    fn change_disk<R>(&self, call: &Call<'_>, op: impl FnOnce(&mut Fs) -> FsResult<R>) -> FsResult<R> {
+        self.disk.apply_for(&|| self.is_live(), call, op)
+    }
+
+    fn is_live(&self) -> bool {
+        self.live.load(Ordering::SeqCst)
     }
 
     /// Makes something and answers with it, which the kernel then remembers.
-    fn make(&self, reply: ReplyEntry, make: impl FnOnce(&mut Fs) -> FsResult<Ino>) {
-        match self.change_disk(|fs| make(fs).and_then(|ino| remembered(fs, ino))) {
+    fn make(&self, reply: ReplyEntry, call: &Call<'_>, make: impl FnOnce(&mut Fs) -> FsResult<Ino>) {
+        match self.change_disk(call, |fs| make(fs).and_then(|ino| remembered(fs, ino))) {
             Ok(stat) => reply.entry_with_ttls(&attr_ttl(&stat), &TTL, &convert::attr(&stat), GENERATION),
             Err(error) => reply.error(convert::errno(error)),
         }
     }
 
-    fn change(&self, reply: ReplyEmpty, op: impl FnOnce(&mut Fs) -> FsResult<()>) {
-        answer(reply, self.change_disk(op));
+    fn change(&self, reply: ReplyEmpty, call: &Call<'_>, op: impl FnOnce(&mut Fs) -> FsResult<()>) {
+        answer(reply, self.change_disk(call, op));
     }
 
-    fn sync(&self, reply: ReplyEmpty, scope: SyncScope) {
-        self.change(reply, |fs| {
-            fs.sync(scope, true);
-            Ok(())
-        });
+    fn sync(&self, reply: ReplyEmpty, call: &Call<'_>, scope: SyncScope) {
+        answer(reply, self.disk.sync_for(&|| self.is_live(), call, scope).map(drop));
     }
 }
 
@@ -98,6 +99,14 @@ fn answer(reply: ReplyEmpty, result: FsResult<()>) {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(convert::errno(error)),
     }
+}
+
+fn on_inode<'a>(req: &Request, calls: Calls, ino: INodeNo) -> Call<'a> {
+    Call::new(calls, About::Inode(convert::ino(ino)), req.pid())
+}
+
+fn on_name<'a>(req: &Request, calls: Calls, dir: INodeNo, name: &'a OsStr) -> Call<'a> {
+    Call::new(calls, About::Name(convert::ino(dir), name.as_bytes()), req.pid())
 }
 
 fn caller(req: &Request) -> Caller {
@@ -132,8 +141,8 @@ impl Filesystem for Server {
         config.set_max_write(MAX_WRITE_BYTES).map(drop).map_err(|_| io::Error::other("max_write refused"))
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self.read_disk(|fs| {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self.read_disk(&on_name(req, Calls::LOOKUP, parent, name), |fs| {
             let ino = fs.lookup(convert::ino(parent), name.as_bytes())?;
             remembered(fs, ino)
         });
@@ -149,8 +158,8 @@ impl Filesystem for Server {
         self.disk.with(|fs| fs.forget(convert::ino(ino), nlookup));
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.read_disk(|fs| fs.stat(convert::ino(ino))) {
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        match self.read_disk(&on_inode(req, Calls::GETATTR, ino), |fs| fs.stat(convert::ino(ino))) {
             Ok(stat) => reply.attr(&attr_ttl(&stat), &convert::attr(&stat)),
             Err(error) => reply.error(convert::errno(error)),
         }
@@ -174,6 +183,14 @@ impl Filesystem for Server {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let parts = [
+            (size.is_some(), Calls::TRUNCATE),
+            (uid.is_some() || gid.is_some(), Calls::CHOWN),
+            (mode.is_some(), Calls::CHMOD),
+            (atime.is_some() || mtime.is_some(), Calls::TIMES),
+        ];
+        let calls = parts.into_iter().filter(|(set, _)| *set).map(|(_, calls)| calls).collect();
+        let call = on_inode(req, calls, ino);
         let ino = convert::ino(ino);
         let set = |fs: &mut Fs| {
             if let Some(size) = size {
@@ -190,14 +207,14 @@ impl Filesystem for Server {
             }
             fs.stat(ino)
         };
-        match self.change_disk(set) {
+        match self.change_disk(&call, set) {
             Ok(stat) => reply.attr(&attr_ttl(&stat), &convert::attr(&stat)),
             Err(error) => reply.error(convert::errno(error)),
         }
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.read_disk(|fs| fs.readlink(convert::ino(ino))) {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.read_disk(&on_inode(req, Calls::READLINK, ino), |fs| fs.readlink(convert::ino(ino))) {
             // A link whose text a crash has lost. An empty answer would make the kernel take it for its directory.
             Ok(target) if target.is_empty() => reply.error(convert::errno(Errno::NOENT)),
             Ok(target) => reply.data(&target),
@@ -215,32 +232,40 @@ impl Filesystem for Server {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.make(reply, |fs| {
+        self.make(reply, &on_name(req, Calls::CREATE, parent, name), |fs| {
             let kind = convert::kind_of_mode(mode).ok_or(Errno::PERM)?;
             fs.mknod(convert::ino(parent), name.as_bytes(), kind, mode, caller(req))
         });
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        self.make(reply, |fs| fs.mkdir(convert::ino(parent), name.as_bytes(), mode, caller(req)));
+        self.make(reply, &on_name(req, Calls::MKDIR, parent, name), |fs| {
+            fs.mkdir(convert::ino(parent), name.as_bytes(), mode, caller(req))
+        });
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.change(reply, |fs| fs.unlink(convert::ino(parent), name.as_bytes()));
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.change(reply, &on_name(req, Calls::UNLINK, parent, name), |fs| {
+            fs.unlink(convert::ino(parent), name.as_bytes())
+        });
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.change(reply, |fs| fs.rmdir(convert::ino(parent), name.as_bytes()));
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.change(reply, &on_name(req, Calls::RMDIR, parent, name), |fs| {
+            fs.rmdir(convert::ino(parent), name.as_bytes())
+        });
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let target = target.as_os_str().as_bytes();
-        self.make(reply, |fs| fs.symlink(convert::ino(parent), name.as_bytes(), target, caller(req)));
+        self.make(reply, &on_name(req, Calls::SYMLINK, parent, name), |fs| {
+            fs.symlink(convert::ino(parent), name.as_bytes(), target, caller(req))
+        });
     }
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -257,18 +282,23 @@ impl Filesystem for Server {
         } else {
             return reply.error(convert::errno(Errno::INVAL));
         };
-        self.change(reply, |fs| {
-            fs.rename(convert::ino(parent), name.as_bytes(), convert::ino(newparent), newname.as_bytes(), how)
-        });
+        let (from_dir, from) = (convert::ino(parent), name.as_bytes());
+        let (to_dir, to) = (convert::ino(newparent), newname.as_bytes());
+        let about = About::Names([(from_dir, from), (to_dir, to)]);
+        let call = Call::new(Calls::RENAME, about, req.pid());
+        self.change(reply, &call, |fs| fs.rename(from_dir, from, to_dir, to, how));
     }
 
-    fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        let ino = convert::ino(ino);
-        self.make(reply, |fs| fs.link(ino, convert::ino(newparent), newname.as_bytes()).map(|()| ino));
+    fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let (ino, dir, name) = (convert::ino(ino), convert::ino(newparent), newname.as_bytes());
+        let call = Call::new(Calls::LINK, About::Link(ino, (dir, name)), req.pid());
+        self.make(reply, &call, |fs| fs.link(ino, dir, name).map(|()| ino));
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.read_disk(|fs| fs.open(convert::ino(ino))) {
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let for_writing = flags.acc_mode() != OpenAccMode::O_RDONLY;
+        let call = Call { for_writing, ..on_inode(req, Calls::OPEN, ino) };
+        match self.read_disk(&call, |fs| fs.open(convert::ino(ino))) {
             Ok(()) => reply.opened(FileHandle(0), OPEN_FLAGS),
             Err(error) => reply.error(convert::errno(error)),
         }
@@ -284,8 +314,9 @@ impl Filesystem for Server {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let call = on_name(req, Calls::CREATE, parent, name);
         let (parent, name) = (convert::ino(parent), name.as_bytes());
-        let made = self.change_disk(|fs| {
+        let made = self.change_disk(&call, |fs| {
             let ino = match fs.create(parent, name, mode, caller(req)) {
                 // Asked only where the kernel knows that there is nothing; a plain O_CREAT opens what is there.
                 Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => fs.lookup(parent, name)?,
@@ -304,7 +335,7 @@ impl Filesystem for Server {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -315,7 +346,9 @@ impl Filesystem for Server {
     ) {
         let mut bytes = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         bytes.clear();
-        match self.read_disk(|fs| fs.read(convert::ino(ino), offset, size as usize, &mut bytes)) {
+        match self.read_disk(&on_inode(req, Calls::READ, ino), |fs| {
+            fs.read(convert::ino(ino), offset, size as usize, &mut bytes)
+        }) {
             Ok(()) => reply.data(&bytes),
             Err(error) => reply.error(convert::errno(error)),
         }
@@ -323,7 +356,7 @@ impl Filesystem for Server {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -334,7 +367,9 @@ impl Filesystem for Server {
         reply: ReplyWrite,
     ) {
         let drops = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match self.change_disk(|fs| fs.write(convert::ino(ino), offset, data, drops)) {
+        match self.change_disk(&on_inode(req, Calls::WRITE, ino), |fs| {
+            fs.write(convert::ino(ino), offset, data, drops)
+        }) {
             Ok(written) => reply.written(written as u32),
             Err(error) => reply.error(convert::errno(error)),
         }
@@ -365,20 +400,25 @@ impl Filesystem for Server {
         reply.ok();
     }
 
-    fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        let ino = convert::ino(ino);
-        self.sync(reply, if datasync { SyncScope::FileData(ino) } else { SyncScope::File(ino) });
+    fn fsync(&self, req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        let of = convert::ino(ino);
+        let (calls, scope) = if datasync {
+            (Calls::FDATASYNC, SyncScope::FileData(of))
+        } else {
+            (Calls::FSYNC, SyncScope::File(of))
+        };
+        self.sync(reply, &on_inode(req, calls, ino), scope);
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.read_disk(|fs| fs.open(convert::ino(ino))) {
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.read_disk(&on_inode(req, Calls::OPENDIR, ino), |fs| fs.open(convert::ino(ino))) {
             Ok(()) => reply.opened(FileHandle(self.listings.open()), FopenFlags::empty()),
             Err(error) => reply.error(convert::errno(error)),
         }
     }
 
-    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let listed = self.read_disk(|fs| {
+    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let listed = self.read_disk(&on_inode(req, Calls::READDIR, ino), |fs| {
             self.listings.read(fs, convert::ino(ino), fh.0, offset, |next, entry| {
                 !reply.add(
                     INodeNo(entry.ino.0),
@@ -396,14 +436,14 @@ impl Filesystem for Server {
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         let dir = convert::ino(ino);
-        let listed = self.read_disk(|fs| {
+        let listed = self.read_disk(&on_inode(req, Calls::READDIR, INodeNo(dir.0)), |fs| {
             let mut told = Vec::new();
             self.listings.read(fs, dir, fh.0, offset, |next, entry| {
                 let own = entry.name.as_ref() == b"." || entry.name.as_ref() == b"..";
@@ -438,12 +478,13 @@ impl Filesystem for Server {
         reply.ok();
     }
 
-    fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.sync(reply, SyncScope::Dir(convert::ino(ino)));
+    fn fsyncdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let scope = SyncScope::Dir(convert::ino(ino));
+        self.sync(reply, &on_inode(req, Calls::FSYNC_DIR, ino), scope);
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        match self.read_disk(|fs| Ok(fs.usage())) {
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        match self.read_disk(&Call::new(Calls::STATFS, About::Disk, req.pid()), |fs| Ok(fs.usage())) {
             Ok(usage) => {
                 let blocks = usage.limits.bytes / BLOCK_BYTES;
                 let free = usage.limits.bytes.saturating_sub(usage.used_bytes) / BLOCK_BYTES;
@@ -457,7 +498,7 @@ impl Filesystem for Server {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -471,18 +512,22 @@ impl Filesystem for Server {
             libc::XATTR_REPLACE => XattrHow::Replace,
             _ => return reply.error(fuser::Errno::EINVAL),
         };
-        self.change(reply, |fs| fs.set_xattr(convert::ino(ino), name.as_bytes(), value, how));
+        self.change(reply, &on_inode(req, Calls::SET_XATTR, ino), |fs| {
+            fs.set_xattr(convert::ino(ino), name.as_bytes(), value, how)
+        });
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        match self.read_disk(|fs| fs.xattr(convert::ino(ino), name.as_bytes())) {
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        match self.read_disk(&on_inode(req, Calls::GET_XATTR, ino), |fs| {
+            fs.xattr(convert::ino(ino), name.as_bytes())
+        }) {
             Ok(value) => answer_sized(reply, &value, size),
             Err(error) => reply.error(convert::errno(error)),
         }
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        match self.read_disk(|fs| fs.xattr_names(convert::ino(ino))) {
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        match self.read_disk(&on_inode(req, Calls::GET_XATTR, ino), |fs| fs.xattr_names(convert::ino(ino))) {
             Ok(names) => {
                 let list: Vec<u8> = names.iter().flat_map(|name| name.iter().copied().chain([0])).collect();
                 answer_sized(reply, &list, size);
@@ -491,8 +536,10 @@ impl Filesystem for Server {
         }
     }
 
-    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.change(reply, |fs| fs.remove_xattr(convert::ino(ino), name.as_bytes()));
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.change(reply, &on_inode(req, Calls::SET_XATTR, ino), |fs| {
+            fs.remove_xattr(convert::ino(ino), name.as_bytes())
+        });
     }
 
     fn ioctl(
@@ -522,12 +569,14 @@ impl Filesystem for Server {
         let Some(how) = convert::allocate(mode) else {
             return reply.error(fuser::Errno::EOPNOTSUPP);
         };
-        self.change(reply, |fs| fs.fallocate(convert::ino(ino), how, offset, length, caller(req)));
+        self.change(reply, &on_inode(req, Calls::FALLOCATE, ino), |fs| {
+            fs.fallocate(convert::ino(ino), how, offset, length, caller(req))
+        });
     }
 
     fn lseek(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: i64,
@@ -539,7 +588,7 @@ impl Filesystem for Server {
             libc::SEEK_HOLE => Seek::Hole,
             _ => return reply.error(fuser::Errno::EINVAL),
         };
-        let found = self.read_disk(|fs| {
+        let found = self.read_disk(&on_inode(req, Calls::SEEK, ino), |fs| {
             let offset = u64::try_from(offset).map_err(|_| Errno::NXIO)?;
             fs.seek(convert::ino(ino), offset, what)
         });
@@ -562,7 +611,9 @@ impl Filesystem for Server {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let copied = self.change_disk(|fs| {
+        let about = About::Inodes([convert::ino(ino_in), convert::ino(ino_out)]);
+        let call = Call::new(Calls::COPY_RANGE, about, req.pid());
+        let copied = self.change_disk(&call, |fs| {
             fs.copy_range(
                 convert::ino(ino_in),
                 offset_in,

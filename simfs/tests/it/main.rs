@@ -4,11 +4,13 @@
 //! - [`restoring`]: reboots into states that only a crash can leave.
 //! - [`sharing`]: equal content is stored once.
 //! - [`against_kernel`]: random operations on `Fs` and on a real directory agree, and the trace agrees with the result.
+//! - [`faults`]: each fault as a real program meets it.
 //! - [`mounted`]: the rig: a disk mounted in a private namespace. The modules below use it.
 //! - [`system_calls`], [`programs`], [`syncs`], [`crashes`]: what a mount answers, records and survives.
 
 mod against_kernel;
 mod crashes;
+mod faults;
 mod mounted;
 mod operations;
 mod programs;

@@ -232,7 +232,7 @@ fn an_open_file_outlives_its_name_and_then_its_room_is_free() {
 #[test]
 fn a_full_disk_cuts_a_write_short_then_refuses() {
     let mut fs = disk();
-    fs.set_limits(Limits { bytes: 3 * 4096, inodes: 3 });
+    fs.set_limits(Limits { bytes: 3 * 4096, inodes: 3, ..Limits::default() });
     let f = fs.create(ROOT, b"f", 0o644, ME).unwrap();
     assert_eq!(fs.write(f, 100, &vec![1; 5 * 4096], false), Ok(3 * 4096 - 100));
     assert_eq!(fs.write(f, 3 * 4096, b"x", false), Err(Errno::NOSPC));

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::{Arc, Mutex};
 
-use simfs::{MarkKind, ROOT, SyncScope};
+use simfs::fault::{Calls, Fault, Schedule, When};
+use simfs::{Errno, MarkKind, ROOT, SyncScope};
 
 use crate::mounted::on_mount;
 
@@ -26,8 +27,9 @@ fn each_call_has_its_scope() {
              sync File({f:?}) true +0\nsync FileData({f:?}) true +0\nsync Dir({d:?}) true +0\n"
         );
         assert_eq!(rig.recorded(before), expected);
-        let next = rig.disk.sync_all(true);
-        rig.disk.sync_all(false);
+        let next = rig.disk.sync_all(Calls::SYNCFS, 0).unwrap();
+        rig.disk.set_faults(&Schedule::one(When::every(Calls::SYNC), Fault::Error(Errno::IO))).unwrap();
+        assert_eq!(rig.disk.sync_all(Calls::SYNC, 0), Err(Errno::IO));
         let trace = rig.disk.trace();
         let kind = |seq: u32| trace.ops()[seq as usize].kind.clone();
         assert_eq!(kind(next), simfs::OpKind::Sync { scope: SyncScope::All, returned: next, ok: true });

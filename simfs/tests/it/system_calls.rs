@@ -219,7 +219,7 @@ fn the_kernel_checks_permissions_and_we_drop_set_id_bits() {
 #[test]
 fn a_full_disk() {
     let mut fs = Fs::new(0, 0, 0o777);
-    fs.set_limits(Limits { bytes: 1 << 20, inodes: 4 });
+    fs.set_limits(Limits { bytes: 1 << 20, inodes: 4, ..Limits::default() });
     on_mount_of(fs, |rig| {
         let output = rig.try_sh("head -c 2000000 /dev/zero | tr '\\0' x > f");
         assert!(!output.status.success());

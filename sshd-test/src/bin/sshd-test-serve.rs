@@ -14,7 +14,7 @@ use sshd_test::{Disk, Observer, Options, Server, SyncCall, enter_user_namespace_
 struct Print;
 
 impl Observer for Print {
-    fn sync(&self, call: SyncCall) -> Result<(), i32> {
+    fn sync(&self, call: SyncCall, _thread: u32) -> Result<(), i32> {
         print(&format!("{call:?}"));
         Ok(())
     }

@@ -53,12 +53,12 @@ fn serve_one(listener: &OwnedFd, disk: &DiskDevice, observer: &dyn Observer) -> 
     if !seccomp::still_waits(listener.as_fd(), call.id) {
         return Ok(());
     }
-    let answer = if ours { ask(observer, call.call) } else { Answer::Continue };
+    let answer = if ours { ask(observer, &call) } else { Answer::Continue };
     seccomp::answer(listener.as_fd(), call.id, answer)
 }
 
-fn ask(observer: &dyn Observer, call: SyncCall) -> Answer {
-    match catch_unwind(AssertUnwindSafe(|| observer.sync(call))) {
+fn ask(observer: &dyn Observer, call: &Notification) -> Answer {
+    match catch_unwind(AssertUnwindSafe(|| observer.sync(call.call, call.thread))) {
         Ok(Ok(())) => Answer::Done,
         Ok(Err(errno)) if (1..4096).contains(&errno) => Answer::Fail(errno),
         Ok(Err(_)) => Answer::Fail(libc::EIO),

@@ -52,7 +52,7 @@ impl Recorder {
 }
 
 impl Observer for Recorder {
-    fn sync(&self, call: SyncCall) -> Result<(), i32> {
+    fn sync(&self, call: SyncCall, _thread: u32) -> Result<(), i32> {
         let mut state = self.state.lock().unwrap();
         state.calls.push(call);
         let state = self.changed.wait_while(state, |state| state.hold).unwrap();
