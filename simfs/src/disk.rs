@@ -1,10 +1,11 @@
 //! The shared handle on a simulated disk: one lock, one order of operations.
 //!
-//! A [`Disk`] is what a mount serves and what a harness watches. It adds to [`Fs`] only what needs a lock: marks are
-//! placed before any op that could have followed them, after a power cut nothing is applied any more, and this is the one
-//! place where [faults](crate::fault) happen. It never judges, and it knows nothing about FUSE.
+//! A [`Disk`] is what a mount serves and what a harness watches. It adds to [`Fs`] only what needs a lock: marks
+//! are placed before any op that could have followed them, after a power cut nothing is applied any more, and this
+//! is the one place where [faults](crate::fault) happen. It never judges, and it knows nothing about FUSE.
 //!
-//! Invariant: while the lock is held, the trace says what the live state is. The lock is never held while a call waits.
+//! Invariant: while the lock is held, the trace says what the live state is. The lock is never held while a call
+//! waits.
 
 use std::fmt;
 use std::path::Path;
@@ -25,8 +26,8 @@ pub type Poll = Box<dyn FnMut() -> Vec<MarkKind> + Send>;
 
 /// Told of each fault that happens, before the call that met it goes on or is refused.
 ///
-/// The disk is not locked meanwhile, so it may be looked at and frozen, but the call waits: a hook must not touch a mount of the disk,
-/// nor wait for a process that could be using it, nor set another hook.
+/// The disk is not locked meanwhile, so it may be looked at and frozen, but the call waits: a hook must not touch a
+/// mount of the disk, nor wait for a process that could be using it, nor set another hook.
 pub type FaultHook = Box<dyn FnMut(&Hit) + Send>;
 
 /// Says whether who called is still there to be answered; a mount that was cut is not.
@@ -128,8 +129,8 @@ impl Disk {
         }
     }
 
-    /// Applies an op for a caller of the simulated disk: polls, places the marks, meets the faults, then applies. Fails with `ENOTCONN`
-    /// once the disk is frozen, or as a fault says; then nothing was applied.
+    /// Applies an op for a caller of the simulated disk: polls, places the marks, meets the faults, then applies.
+    /// Fails with `ENOTCONN` once the disk is frozen, or as a fault says; then nothing was applied.
     pub fn apply<R>(&self, call: &Call<'_>, op: impl FnOnce(&mut Fs) -> FsResult<R>) -> FsResult<R> {
         self.apply_for(&|| true, call, op)
     }
@@ -153,8 +154,8 @@ impl Disk {
         }
     }
 
-    /// Records a sync call that is about to be answered, as failed if a fault makes it fail. On a frozen disk nothing is recorded.
-    /// Returns its op.
+    /// Records a sync call that is about to be answered, as failed if a fault makes it fail. On a frozen disk
+    /// nothing is recorded. Returns its op.
     pub fn sync(&self, call: &Call<'_>, scope: SyncScope) -> FsResult<Seq> {
         self.sync_for(&|| true, call, scope)
     }
@@ -175,10 +176,12 @@ impl Disk {
         }
     }
 
-    /// Records a `syncfs` ([`Calls::SYNCFS`]) or `sync` ([`Calls::SYNC`]) that was seen from outside, by this thread, and has to be
-    /// answered as returned; 0 is a thread that is not known. A caller of sync(2) cannot be told of a failure.
+    /// Records a `syncfs` ([`Calls::SYNCFS`]) or `sync` ([`Calls::SYNC`]) that was seen from outside, by this
+    /// thread, and has to be answered as returned; 0 is a thread that is not known. A caller of sync(2) cannot be
+    /// told of a failure.
     ///
-    /// May wait as long as a fault says, so that [`Disk::release`] has to be called before whoever called this is joined.
+    /// May wait as long as a fault says, so that [`Disk::release`] has to be called before whoever called this is
+    /// joined.
     ///
     /// # Errors
     /// That of a fault; then a failed sync is recorded. `ENOTCONN` on a frozen disk.
@@ -186,8 +189,8 @@ impl Disk {
         self.sync(&Call::new(calls, About::Disk, caller), SyncScope::All)
     }
 
-    /// Sets the faults that calls meet from now on, or none. Counting begins anew, hits are forgotten, and calls that hang go on.
-    /// What earlier faults did to the disk stays: limits, and a power cut.
+    /// Sets the faults that calls meet from now on, or none. Counting begins anew, hits are forgotten, and calls
+    /// that hang go on. What earlier faults did to the disk stays: limits, and a power cut.
     ///
     /// # Errors
     /// A rule that means nothing; then nothing is changed.

@@ -1,5 +1,6 @@
-//! Operations by path, for harnesses and tests that have no mount. Each is made of the operations by inode, and records
-//! what they record. Paths are resolved from the root of the disk: `/` is that root, not the root of the host.
+//! Operations by path, for harnesses and tests that have no mount. Each is made of the operations by inode, and
+//! records what they record. Paths are resolved from the root of the disk: `/` is that root, not the root of the
+//! host.
 
 use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt as _;

@@ -13,11 +13,11 @@ use crate::replay::assert_replay_is_live;
 
 const PATHS: [&str; 9] = ["a", "b", "c", "a/a", "a/b", "b/a", "b/b", "a/a/a", "b/a/c"];
 /// Everything happens in this directory of both, so that a link to `..` leads to the same place.
-const TOP: &str = "top";
+pub(crate) const TOP: &str = "top";
 const TARGETS: [&str; 5] = ["a", "b", "b/a", "../b", "nowhere"];
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Create(usize),
     Mkdir(usize, bool),
     Symlink(usize, usize),
@@ -32,7 +32,7 @@ enum Step {
     Chmod(usize, u32),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     let path = || 0..PATHS.len();
     let at = || prop_oneof![0..20_000_u64, (0..5_u64).prop_map(|n| n * 4096)];
     let how = prop_oneof![Just(RenameHow::Replace), Just(RenameHow::NoReplace), Just(RenameHow::Exchange)];
@@ -116,7 +116,7 @@ fn real(root: &Path, step: &Step) -> FsResult<u64> {
 }
 
 /// On the simulated disk.
-fn simulated(fs: &mut Fs, who: Caller, step: &Step) -> FsResult<u64> {
+pub(crate) fn simulated(fs: &mut Fs, who: Caller, step: &Step) -> FsResult<u64> {
     let at = |path: &usize| format!("{TOP}/{}", PATHS[*path]);
     match step {
         Step::Create(path) => {

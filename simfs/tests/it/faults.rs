@@ -2,8 +2,10 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Output;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use rustix::fs::XattrFlags;
 use simfs::fault::{At, Calls, Fault, Schedule, When};
 use simfs::{Errno, Full, Limits};
 
@@ -62,15 +64,17 @@ fn every_changing_call_fails_with_exactly_the_error() {
             (Calls::CHMOD, "chmod 600 f"),
             (Calls::CHOWN, "chown $(id -u):$(id -g) f"),
             (Calls::TIMES, "touch -d yesterday f"),
-            (Calls::SET_XATTR, "exec setfattr -n user.a -v b f"),
         ];
         rig.sh("echo text > f; mkdir d; ln -s f link; ln -s d g");
         let (before, listed) = (rig.last(), rig.sh("ls -lR --time-style=full-iso"));
         for (errno, text) in errors {
+            set(rig, When::every(Calls::SET_XATTR), Fault::Error(errno));
+            let link = rig.at.join("link");
+            assert_eq!(rustix::fs::setxattr(&link, "user.a", b"b", XattrFlags::empty()), Err(errno));
+            assert_eq!(rustix::fs::removexattr(&link, "user.a"), Err(errno));
+            // After ESTALE the kernel looks everything up again and tries once more.
+            assert_eq!(rig.disk.hits().len(), if errno == Errno::STALE { 4 } else { 2 });
             for (calls, program) in programs {
-                if calls == Calls::SET_XATTR && rig.sh_if("setfattr", "true").is_none() {
-                    continue;
-                }
                 set(rig, When::every(calls), Fault::Error(errno));
                 let told = fails(rig, program);
                 assert!(told.contains(text), "{program}: {text} was expected, and it said: {told}");
@@ -81,6 +85,164 @@ fn every_changing_call_fails_with_exactly_the_error() {
         rig.disk.set_faults(&Schedule::default()).unwrap();
         assert_eq!(rig.recorded(before), "", "nothing was applied");
         assert_eq!(rig.sh("ls -lR --time-style=full-iso"), listed);
+    });
+}
+
+/// The same for what only reads, on a cold cache: of a disk that has just been mounted.
+#[test]
+fn every_reading_call_fails_with_exactly_the_error() {
+    on_mount(|rig| {
+        rig.sh("mkdir d; head -c 100000 /dev/zero | tr '\\0' x > d/f; ln -s f d/link; sync .");
+        let programs = [
+            (Calls::LOOKUP, "stat $DISK/d"),
+            (Calls::GETATTR, "stat $DISK"),
+            (Calls::READLINK, "readlink -v $DISK/d/link"),
+            (Calls::READLINK, "cat $DISK/d/link"),
+            (Calls::OPEN, "cat $DISK/d/f"),
+            (Calls::READ, "cat $DISK/d/f"),
+            (Calls::OPENDIR, "ls $DISK/d"),
+            (Calls::READDIR, "ls $DISK/d"),
+            (Calls::STATFS, "stat -f $DISK"),
+        ];
+        for (calls, program) in programs {
+            rig.remount();
+            set(rig, When::every(calls), Fault::Error(Errno::IO));
+            // From outside: a shell would look at its working directory first.
+            let run = || rig.shell(program).env("DISK", &rig.at).current_dir(&rig.real).output().unwrap();
+            let Output { status, stderr, .. } = run();
+            let told = String::from_utf8_lossy(&stderr);
+            assert!(!status.success() && told.contains("Input/output error"), "{calls:?}: {program}: {told}");
+            assert!(rig.disk.hits().iter().all(|hit| hit.calls == calls), "{:?}", hits(rig));
+            rig.disk.set_faults(&Schedule::default()).unwrap();
+            assert!(run().status.success(), "{program}");
+        }
+        set(rig, When::every(Calls::GET_XATTR), Fault::Error(Errno::IO));
+        let file = rig.at.join("d/f");
+        assert_eq!(rustix::fs::getxattr(&file, "user.a", &mut [0; 8]), Err(Errno::IO));
+        assert_eq!(rustix::fs::listxattr(&file, &mut [0_u8; 8]), Err(Errno::IO));
+        set(rig, When::every(Calls::SEEK), Fault::Error(Errno::IO));
+        let opened = std::fs::File::open(&file).unwrap();
+        assert_eq!(rustix::fs::seek(&opened, rustix::fs::SeekFrom::Hole(0)), Err(Errno::IO));
+        // What the kernel has in its cache is none of the disk's business.
+        rig.disk.set_faults(&Schedule::default()).unwrap();
+        rig.sh("cat d/f");
+        set(rig, When::every(Calls::READ), Fault::Error(Errno::IO));
+        rig.sh("cat d/f");
+        assert_eq!(hits(rig), [""; 0]);
+    });
+}
+
+/// Copying within the mount asks the disk to do it.
+#[test]
+fn a_copy_fails_by_the_path_of_either_file() {
+    on_mount(|rig| {
+        rig.sh("head -c 20000 /dev/zero | tr '\\0' x > from");
+        let before = rig.last();
+        for path in ["from", "to"] {
+            set(rig, When::every(Calls::COPY_RANGE).path(path), Fault::Error(Errno::IO));
+            let told = fails(rig, "cp from to");
+            assert!(told.contains("Input/output error"), "{told}");
+            assert_eq!(hits(rig), [format!("EIO at op {}: copy_range from to", rig.last() + 1)]);
+            rig.sh("rm to");
+        }
+        assert_eq!(rig.recorded(before), "create to +2\nunlink to +1\n".repeat(2));
+    });
+}
+
+/// A failed fsync is told once; the retry succeeds, and what was covered is lost all the same.
+#[test]
+fn a_failed_sync_leaves_the_pages_clean() {
+    on_mount(|rig| {
+        for (calls, program) in [
+            (Calls::FSYNC, "sync f"),
+            (Calls::FDATASYNC, "sync -d f"),
+            (Calls::FSYNC, "dd if=/dev/null of=f conv=notrunc,fsync status=none"),
+            (Calls::FSYNC_DIR, "sync ."),
+        ] {
+            rig.sh("rm -f f; echo text > f");
+            let before = rig.last();
+            set(rig, When::nth(calls, 1), Fault::Error(Errno::IO));
+            let told = fails(rig, program);
+            assert!(told.contains("Input/output error"), "{program}: {told}");
+            rig.sh(program);
+            let recorded = rig.recorded(before);
+            let outcomes: Vec<&str> = recorded.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+            assert_eq!(outcomes, ["false", "true"], "{program}");
+            assert_eq!(hits(rig).len(), 1);
+
+            let trace = rig.disk.trace();
+            let crashes = simfs::Crashes::new(&trace, &simfs::POSIX);
+            let end = simfs::Window { lo: trace.last(), hi: trace.last() };
+            let f = rig.disk.with(|fs| fs.resolve("f").unwrap());
+            let cell = match calls {
+                Calls::FSYNC_DIR => simfs::Cell::Entry(simfs::ROOT, simfs::Name::from(&b"f"[..])),
+                _ => simfs::Cell::Size(f),
+            };
+            let id = trace.cell_id(&cell).unwrap();
+            let older = trace.versions(id).iter().rev().nth(1).copied();
+            assert!(
+                crashes.find(end, &[(id, older)]).is_some(),
+                "{program}: a retry has forced what was lost"
+            );
+            // New content can be made durable.
+            rig.sh(&format!("rm f; echo text > f; {program}"));
+            let trace = rig.disk.trace();
+            let crashes = simfs::Crashes::new(&trace, &simfs::POSIX);
+            let end = simfs::Window { lo: trace.last(), hi: trace.last() };
+            let f = rig.disk.with(|fs| fs.resolve("f").unwrap());
+            let cell = if let simfs::Cell::Entry(..) = cell { cell } else { simfs::Cell::Size(f) };
+            let id = trace.cell_id(&cell).unwrap();
+            let older = trace.versions(id).iter().rev().nth(1).copied();
+            assert!(crashes.find(end, &[(id, older)]).is_none(), "{program} forces nothing");
+        }
+    });
+}
+
+#[test]
+fn a_write_through_o_sync_fails_where_its_sync_does() {
+    on_mount(|rig| {
+        let before = rig.last();
+        set(rig, When::every(Calls::FSYNC), Fault::Error(Errno::IO));
+        let told = fails(rig, "dd if=/dev/zero of=f bs=10 count=1 oflag=sync status=none");
+        assert!(told.contains("Input/output error"), "{told}");
+        assert_eq!(rig.recorded(before), "create f +2\nwrite 0 10 +2\nsync File(Ino(2)) false +0\n");
+    });
+}
+
+#[test]
+fn read_only_refuses_all_that_changes_and_nothing_that_reads() {
+    on_mount(|rig| {
+        rig.sh("echo text > f; mkdir d; ln -s f link");
+        let before = rig.last();
+        set(rig, When::nth(Calls::MKDIR, 2), Fault::ReadOnly);
+        rig.sh("mkdir one; touch two");
+        let script = rig.last();
+        for program in [
+            "mkdir three",
+            "touch two",
+            "touch new",
+            "exec 3>> f",
+            "exec 3<> f",
+            "rm f",
+            "rmdir d",
+            "mv f g",
+            "ln f g",
+            "ln -s f g",
+            "chmod 600 f",
+            "truncate -s 0 f",
+            "exec dd if=/dev/zero of=f count=1 status=none",
+            "sync d",
+        ] {
+            let told = fails(rig, program);
+            assert!(told.contains("Read-only file system"), "{program}: {told}");
+        }
+        assert_eq!(rig.disk.sync_all(Calls::SYNCFS, 0), Err(Errno::ROFS));
+        assert_eq!(rig.sh("cat link; ls -A"), "text\nd\nf\nlink\none\ntwo\n");
+        let last = rig.recorded(script);
+        let syncs: Vec<&str> = last.lines().collect();
+        assert!(syncs.len() == 2 && syncs.iter().all(|line| line.contains("false")), "{last}");
+        assert_eq!(rig.recorded(before), format!("mkdir one +2\ncreate two +2\n{last}"));
+        assert!(hits(rig)[0].starts_with("read-only at op "), "{:?}", hits(rig));
     });
 }
 
@@ -236,5 +398,103 @@ fn cutting_the_mount_or_the_power_ends_a_hang() {
         rig.disk.freeze();
         assert!(!waiting.wait_with_output().unwrap().status.success());
         assert_eq!(rig.recorded(before), "");
+    });
+}
+
+#[test]
+fn a_delayed_call_takes_its_time_and_is_applied() {
+    on_mount(|rig| {
+        let before = rig.last();
+        let time = Duration::from_millis(300);
+        set(rig, When::nth(Calls::MKDIR, 1), Fault::Delay(time));
+        let started = Instant::now();
+        let mut waiting = rig.shell("mkdir slow").spawn().unwrap();
+        until("it waits", || rig.disk.waiting() == 1);
+        // The disk is not locked, and what comes from outside of the mount can overtake.
+        rig.disk.sync_all(Calls::SYNC, 0).unwrap();
+        assert!(waiting.wait().unwrap().success());
+        assert!(started.elapsed() >= time);
+        assert_eq!(rig.recorded(before), "sync All true +0\nmkdir slow +2\n");
+        // A power cut does not wait for it.
+        set(rig, When::every(Calls::MKDIR), Fault::Delay(Duration::from_hours(1)));
+        let waiting = rig.shell("mkdir slower").stderr(std::process::Stdio::null()).spawn().unwrap();
+        until("it waits", || rig.disk.waiting() == 1);
+        rig.disk.freeze();
+        assert!(!waiting.wait_with_output().unwrap().status.success());
+    });
+}
+
+/// A sync call from outside of the mount hangs, fails and is killed as any other.
+#[test]
+fn sync_calls_from_outside_meet_their_faults() {
+    on_mount(|rig| {
+        let before = rig.last();
+        set(rig, When::nth(Calls::SYNCFS, 1), Fault::Hang);
+        let disk = rig.disk.clone();
+        let waiting = std::thread::spawn(move || disk.sync_all(Calls::SYNCFS, 0));
+        until("it hangs", || rig.disk.waiting() == 1);
+        rig.sh("mkdir meanwhile");
+        rig.disk.release();
+        assert_eq!(waiting.join().unwrap(), Ok(before + 2));
+        let mut victim = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        set(rig, When::every(Calls::SYNC), Fault::Kill);
+        assert_eq!(rig.disk.sync_all(Calls::SYNC, victim.id()), Err(Errno::IO));
+        assert_eq!(victim.wait().unwrap().signal(), Some(9));
+        // Who was killed did not fail.
+        assert_eq!(rig.recorded(before), "mkdir meanwhile +2\nsync All true +0\n");
+    });
+}
+
+/// The hook is told of each fault in its place, and may look at the disk and freeze it.
+#[test]
+fn the_hook_is_told_before_the_call_goes_on() {
+    on_mount(|rig| {
+        let before = rig.last();
+        let (tell, told) = channel();
+        let disk = rig.disk.clone();
+        rig.disk.set_fault_hook(Some(Box::new(move |hit| {
+            tell.send((hit.to_string(), disk.trace().last())).unwrap();
+            if hit.rule == 2 {
+                disk.freeze();
+            }
+        })));
+        let schedule = Schedule::one(When::nth(Calls::MKDIR, 1), Fault::Hook)
+            .and(When::nth(Calls::MKDIR, 2), Fault::Error(Errno::IO))
+            .and(When::nth(Calls::MKDIR, 3), Fault::Hook);
+        rig.disk.set_faults(&schedule).unwrap();
+        rig.sh("mkdir a");
+        assert!(fails(rig, "mkdir b").contains("Input/output error"));
+        assert!(fails(rig, "mkdir c").contains("not connected"));
+        let op = before + 1;
+        let expected = [
+            (format!("the harness's hook at op {op}: mkdir a"), before),
+            (format!("EIO at op {}: mkdir b", op + 1), op),
+            (format!("the harness's hook at op {}: mkdir c", op + 1), op),
+        ];
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(rig.recorded(before), "mkdir a +2\n");
+        rig.disk.set_fault_hook(None);
+    });
+}
+
+/// Not only the main thread's number finds the process, and threads of ours are left alone.
+#[test]
+fn a_kill_reaches_a_process_with_threads() {
+    on_mount(|rig| {
+        let script = "import os, threading, time
+threading.Thread(target=lambda: os.mkdir('a')).start()
+time.sleep(1000)";
+        std::fs::write(rig.real.join("threads.py"), script).unwrap();
+        set(rig, When::nth(Calls::MKDIR, 1), Fault::Kill);
+        if rig.sh_if("python3", "true").is_none() {
+            return;
+        }
+        assert_eq!(rig.try_sh("exec python3 \"$REAL/threads.py\"").status.signal(), Some(9));
+        assert!(rig.disk.hits()[0].killed);
+        set(rig, When::nth(Calls::MKDIR, 1), Fault::Kill);
+        let at = rig.at.join("b");
+        let made = std::thread::spawn(move || std::fs::create_dir(at)).join().unwrap();
+        assert_eq!(made.unwrap_err().raw_os_error(), Some(libc::EIO));
+        assert!(!rig.disk.hits()[0].killed);
     });
 }

@@ -4,9 +4,10 @@
 //! - [`restoring`]: reboots into states that only a crash can leave.
 //! - [`sharing`]: equal content is stored once.
 //! - [`against_kernel`]: random operations on `Fs` and on a real directory agree, and the trace agrees with the result.
-//! - [`faults`]: each fault as a real program meets it.
+//! - [`schedules`]: fault schedules as values, and which calls their rules meet.
 //! - [`mounted`]: the rig: a disk mounted in a private namespace. The modules below use it.
-//! - [`system_calls`], [`programs`], [`syncs`], [`crashes`]: what a mount answers, records and survives.
+//! - [`system_calls`], [`programs`], [`syncs`], [`crashes`]: what a mount answers, records and survives. [`faults`]: each fault as a real
+//!   program meets it.
 
 mod against_kernel;
 mod crashes;
@@ -17,6 +18,7 @@ mod programs;
 mod replay;
 mod restoring;
 mod sharing;
+mod schedules;
 mod syncs;
 mod system_calls;
 
