@@ -261,8 +261,8 @@ fn write_shared(fs: &mut Fs, entry: &SharedEntry) -> simfs::FsResult<()> {
     }
 }
 
-/// Tells the disk of syncs that it cannot see by itself.
-struct SyncsToDisk(Disk);
+/// Tells the disk of syncs that it cannot see by itself, and the callers of the faults that they met.
+pub struct SyncsToDisk(pub Disk);
 
 impl Observer for SyncsToDisk {
     fn sync(&self, call: SyncCall, thread: u32) -> Result<(), i32> {

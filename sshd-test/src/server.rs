@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     net::{Ipv4Addr, TcpListener},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -38,7 +38,7 @@ impl Server {
         let keys = Keys::create(Self::HOST, address.port(), USER).map_err(Error::Keys)?;
         let sandbox = Arc::new(Sandbox::start(options)?);
         let client = keys.client.clone();
-        let hub = Arc::new(Hub { sandbox, client, address, busy: Arc::new(()) });
+        let hub = Arc::new(Hub { sandbox, client, address, busy: Arc::new(()), sockets: Mutex::default() });
         let running = run(listener, &keys, &hub).map_err(Error::Listen)?;
         Ok(Self { hub, keys, running: Some(running) })
     }
@@ -92,6 +92,13 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Cuts every connection that is open now, as a network that fails: below SSH, without a goodbye. The client
+    /// sees its connection closed, and what it started here is killed, as after any client that is gone. New
+    /// connections are accepted. Returns how many were cut.
+    pub fn cut_connections(&self) -> usize {
+        self.hub.cut_connections()
     }
 
     /// Ends every connection, kills everything in the sandbox and joins all threads. Dropping does the same.

@@ -9,7 +9,12 @@ mod inbox;
 pub(crate) mod keys;
 mod sftp;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{Shutdown, SocketAddr, TcpStream},
+    os::fd::AsFd,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use russh::{keys::PublicKey, server};
 use tokio::{net::TcpListener, sync::watch};
@@ -28,9 +33,27 @@ pub(crate) struct Hub {
     pub(crate) address: SocketAddr,
     /// Held by every connection and by everything that works for one: alone, the server is idle.
     pub(crate) busy: Arc<()>,
+    /// Each connection's socket, for as long as it is open.
+    pub(crate) sockets: Mutex<Vec<Weak<TcpStream>>>,
 }
 
 impl Hub {
+    /// Closes every connection below SSH: no goodbye, and the client's next read or write fails. Returns how many there were.
+    pub(crate) fn cut_connections(&self) -> usize {
+        let sockets = std::mem::take(&mut *self.sockets.lock().unwrap_or_else(PoisonError::into_inner));
+        let open = sockets.iter().filter_map(Weak::upgrade);
+        open.filter(|socket| socket.shutdown(Shutdown::Both).is_ok()).count()
+    }
+
+    /// Another handle on a connection's socket, kept while the result lives.
+    fn remember(&self, socket: &tokio::net::TcpStream) -> std::io::Result<Arc<TcpStream>> {
+        let socket = Arc::new(TcpStream::from(socket.as_fd().try_clone_to_owned()?));
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.retain(|socket| socket.strong_count() > 0);
+        sockets.push(Arc::downgrade(&socket));
+        Ok(socket)
+    }
+
     /// True while no connection is open and nothing works for one that was.
     pub(crate) fn is_idle(&self) -> bool {
         Arc::strong_count(&self.busy) == 1
@@ -66,6 +89,8 @@ pub(crate) async fn serve(
         match accepted {
             Ok((socket, peer)) => {
                 let _ = socket.set_nodelay(true);
+                // Out of descriptors: the client is told by the connection's end.
+                let Ok(remembered) = hub.remember(&socket) else { continue };
                 let connection = Connection::new(Arc::clone(&hub), peer);
                 let config = Arc::clone(&config);
                 tokio::spawn(async move {
@@ -73,6 +98,7 @@ pub(crate) async fn serve(
                     if let Ok(session) = server::run_stream(config, socket, connection).await {
                         let _ = session.await;
                     }
+                    drop(remembered);
                 });
             }
             // Out of descriptors, most likely: give others the time to end.

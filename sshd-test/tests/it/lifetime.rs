@@ -11,7 +11,7 @@ use std::{
 
 use sshd_test::{Command as Inside, Disk, Options, Sandbox};
 
-use crate::support::{Fixture, PATIENCE, Recorder, eventually, lacks};
+use crate::support::{Fixture, PATIENCE, Recorder, eventually, lacks, wait};
 
 /// A number of seconds to sleep that no other process on the machine sleeps: finds our processes by their command line.
 fn marker() -> String {
@@ -42,6 +42,35 @@ fn a_killed_client_takes_its_programs_along() {
     client.wait().unwrap();
     assert!(fixture.server.wait_idle(PATIENCE));
     assert_eq!(processes_with(&marker), 0);
+}
+
+#[test]
+fn a_cut_connection_ends_client_and_program() {
+    let Some(fixture) = Fixture::new(&["ssh"]) else { return };
+    assert_eq!(fixture.server.cut_connections(), 0);
+    let marker = marker();
+    let line = format!("echo before; sleep {marker}; echo after");
+    let start = || {
+        let mut client = fixture.client("ssh");
+        client.args(["target", &line]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        client.spawn().unwrap()
+    };
+    let clients = [start(), start()];
+    eventually("both run", || processes_with(&format!("sleep\0{marker}")) == 2);
+    assert_eq!(fixture.server.cut_connections(), 2);
+    for client in clients {
+        let output = wait(client);
+        assert_eq!(output.status.code(), Some(255), "{output:?}");
+        assert_eq!(output.stdout, b"before\n");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("closed by remote host") || told.contains("Connection reset"), "{told}");
+    }
+    assert!(fixture.server.wait_idle(PATIENCE));
+    assert_eq!(processes_with(&marker), 0);
+    // The server goes on, and knows of no connection that is gone.
+    assert_eq!(fixture.ssh_ok("echo again"), "again\n");
+    assert!(fixture.server.wait_idle(PATIENCE));
+    assert_eq!(fixture.server.cut_connections(), 0);
 }
 
 #[test]

@@ -28,6 +28,7 @@ struct Recorded {
     calls: Vec<SyncCall>,
     blind: Vec<String>,
     fail_with: Option<i32>,
+    kill_callers: bool,
     hold: bool,
 }
 
@@ -44,6 +45,11 @@ impl Recorder {
         self.state.lock().unwrap().fail_with = Some(errno);
     }
 
+    /// From now on, whoever calls is killed.
+    pub(crate) fn kill_callers(&self) {
+        self.state.lock().unwrap().kill_callers = true;
+    }
+
     /// While held, no observed call returns.
     pub(crate) fn hold(&self, hold: bool) {
         self.state.lock().unwrap().hold = hold;
@@ -52,9 +58,13 @@ impl Recorder {
 }
 
 impl Observer for Recorder {
-    fn sync(&self, call: SyncCall, _thread: u32) -> Result<(), i32> {
+    fn sync(&self, call: SyncCall, thread: u32) -> Result<(), i32> {
         let mut state = self.state.lock().unwrap();
         state.calls.push(call);
+        if state.kill_callers {
+            let caller = rustix::process::Pid::from_raw(thread.cast_signed()).unwrap();
+            rustix::process::kill_process(caller, rustix::process::Signal::KILL).unwrap();
+        }
         let state = self.changed.wait_while(state, |state| state.hold).unwrap();
         state.fail_with.map_or(Ok(()), Err)
     }

@@ -163,3 +163,13 @@ fn a_disk_that_was_mounted_again_is_recognised() {
     fixture.ssh_ok(&format!("touch {}/on-tmpfs", fixture.srv()));
     assert!(!fixture.on_disk("on-tmpfs").exists());
 }
+
+/// The observer is told who calls, in numbers that are valid outside of the sandbox.
+#[test]
+fn the_caller_is_known_and_can_be_killed() {
+    let Some(fixture) = Fixture::new(&["ssh", "sync"]) else { return };
+    fixture.recorder.kill_callers();
+    assert_eq!(fixture.ssh_ok("sync; echo $?"), "137\n");
+    assert_eq!(fixture.ssh_ok(&format!("sync -f {}; echo $?", fixture.srv())), "137\n");
+    assert_eq!(fixture.recorder.calls(), [Sync, Syncfs]);
+}
