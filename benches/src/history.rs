@@ -5,10 +5,9 @@
 use std::sync::Arc;
 
 use cutover_certify::{
-    judge::{Expect, Scenario, SharedRule},
+    judge::{Adds, Expect, Scenario, SharedRule},
     tree::{Content, Node, Tree},
 };
-use globset::GlobSet;
 use simfs::{Errno, Fs, FsResult, Ino, Kind, MarkKind, Name, SyncScope, Trace, fs::RenameHow};
 
 /// How many releases are deployed, one after the other.
@@ -52,7 +51,7 @@ impl History {
             mount: vec![Name::from(&b"srv"[..])],
             deploy_path: vec![Name::from(&b"app"[..])],
             sources,
-            expect: Expect { shared: SharedRule::DropDown, adds: GlobSet::empty(), mode_mask: 0o7777 },
+            expect: Expect { shared: SharedRule::DropDown, adds: Adds::none(), mode_mask: 0o7777 },
             keep: Some(KEEP),
         };
         Self { trace: fs.start_recording(), scenario }

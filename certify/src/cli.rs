@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::Glob;
 use regex::bytes::Regex;
 
 use crate::app::{Content, SharedEntry};
-use crate::judge::{Expect, SharedRule};
+use crate::judge::{Adds, Expect, SharedRule};
 
 /// Runs a deploy tool against an embedded SSH server on a simulated disk, and decides for every instant and every
 /// possible power loss whether `current` resolves to a complete release.
@@ -37,6 +37,129 @@ pub struct Cli {
 pub enum Verb {
     /// Certifies any other deploy command
     Run(Box<Run>),
+    /// Judges recorded traces: the same verdicts as when they were recorded, without FUSE and without the tool
+    Judge(Judge),
+    /// Shows or converts a recorded trace
+    #[command(subcommand)]
+    Trace(TraceVerb),
+}
+
+/// Options of `judge`.
+#[derive(Debug, Args)]
+pub struct Judge {
+    /// Trace files, in either encoding; several are judged as histories of one tool, of each promise the worst verdict
+    #[arg(required = true, value_name = "TRACE")]
+    pub traces: Vec<PathBuf>,
+
+    /// Writes all verdicts as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// How it is read.
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// Options of everything that reads a trace file.
+#[derive(Debug, Args)]
+pub struct Reading {
+    /// The most memory that a trace may take, in MiB
+    #[arg(long, value_name = "MIB", default_value = "4096", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    pub memory: u64,
+}
+
+impl Reading {
+    /// The same in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory << 20
+    }
+}
+
+/// What can be done with a trace file.
+#[derive(Debug, Subcommand)]
+pub enum TraceVerb {
+    /// Prints the operations, one line each, with the paths of that instant
+    Show(Show),
+    /// Prints what it holds, in numbers
+    Stats(Stats),
+    /// Prints the tree that was on the disk after an operation: type, mode, length, SHA-256 or link text, path
+    Tree(TreeAt),
+    /// Writes it as JSON lines, for other programs; nothing is lost
+    Export(Convert),
+    /// Writes it in the compact encoding
+    Import(Convert),
+}
+
+/// Options of `trace show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// A trace file, in either encoding
+    pub trace: PathBuf,
+
+    /// Only this history, counted from 1
+    #[arg(long, value_name = "N")]
+    pub history: Option<usize>,
+
+    /// The first operation
+    #[arg(long, value_name = "OP", default_value_t = 0)]
+    pub from: u32,
+
+    /// The last operation [default: the last of all]
+    #[arg(long, value_name = "OP")]
+    pub to: Option<u32>,
+
+    /// Also what each operation changed
+    #[arg(long)]
+    pub effects: bool,
+
+    /// How it is read.
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// Options of `trace stats`.
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// A trace file, in either encoding
+    pub trace: PathBuf,
+
+    /// How it is read.
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// Options of `trace tree`.
+#[derive(Debug, Args)]
+pub struct TreeAt {
+    /// A trace file, in either encoding
+    pub trace: PathBuf,
+
+    /// Only this history, counted from 1
+    #[arg(long, value_name = "N")]
+    pub history: Option<usize>,
+
+    /// After this operation [default: the last]
+    #[arg(long, value_name = "OP")]
+    pub at: Option<u32>,
+
+    /// How it is read.
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// Options of `trace export` and `trace import`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// A trace file, in either encoding
+    pub trace: PathBuf,
+
+    /// Where to write it [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// How it is read.
+    #[command(flatten)]
+    pub reading: Reading,
 }
 
 /// Options of every certification.
@@ -49,6 +172,10 @@ pub struct Common {
     /// Writes all verdicts as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Writes what was recorded to a trace file, for `judge` and `trace`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 
     /// Time limit of one deploy, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
@@ -110,12 +237,8 @@ impl Run {
         } else {
             SharedRule::Exact(self.common.shared.iter().map(|shared| shared.path.clone()).collect())
         };
-        let mut adds = GlobSetBuilder::new();
-        for glob in &self.adds {
-            adds.add(glob.clone());
-        }
         // Each glob was parsed by itself; together they can only be too large.
-        let adds = adds.build().unwrap_or_else(|_| GlobSet::empty());
+        let adds = Adds::new(self.adds.clone()).unwrap_or_default();
         Expect { shared, adds, mode_mask: self.mode_mask }
     }
 }

@@ -2,7 +2,7 @@
 //! instant and every possible power loss whether `current` resolves to a complete release.
 //!
 //! - [`record`] runs the tool ([`tool`]) and yields a trace. - [`judge`] decides every promise over a trace.
-//! - [`report`] tells a person. [`app`] is the bundled application.
+//! - [`trace_file`] keeps a recording in a file. - [`report`] tells a person. [`app`] is the bundled application.
 //!
 //! Never depends on a deploy tool, ours included.
 
@@ -13,4 +13,5 @@ pub mod judge;
 pub mod record;
 pub mod report;
 pub mod tool;
+pub mod trace_file;
 pub mod tree;

@@ -1,5 +1,8 @@
 //! `cutover-certify`: see [`cutover_certify`].
 
+mod output;
+mod traces;
+
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -52,6 +55,11 @@ impl Failure {
 }
 
 fn run(cli: Cli) -> Result<Outcome, Failure> {
+    match cli.command {
+        Some(Verb::Judge(judge)) => return traces::judge(&judge),
+        Some(Verb::Trace(verb)) => return traces::trace(&verb),
+        Some(Verb::Run(_)) | None => {}
+    }
     // Before any thread is started: a process with several threads cannot enter a user namespace.
     sshd_test::enter_user_namespace_if_needed()
         .map_err(|error| could_not_record(&RecordError::Server(error)))?;
@@ -63,23 +71,25 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     }
     let from_nothing = match &cli.command {
         Some(Verb::Run(run)) => run.from_nothing,
-        None => true,
+        _ => true,
     };
     let (common, mut plan) = plan(cli)?;
     let _bundled = sources(&common, &mut plan)?;
+    let mut keeper = traces::Keeper::new(common.record.as_deref(), &plan.subject)?;
     let started = Instant::now();
-    let (mut judgement, mut judging, content) = history(&plan, &stop)?;
+    let (mut judgement, mut judging, content) = history(&plan, "", &mut keeper, &stop)?;
     let mut content = vec![content];
     if from_nothing {
         plan.deploy_path_exists = false;
         plan.shared.clear();
         plan.sources.truncate(2);
         eprintln!("once more, starting without the deploy path");
-        let (other, took, more) = history(&plan, &stop)?;
+        let (other, took, more) = history(&plan, FROM_NOTHING, &mut keeper, &stop)?;
         content.push(more);
         judgement = judgement.and(other, FROM_NOTHING);
         judging += took;
     }
+    keeper.finish()?;
     let outcome = report::outcome(&judgement);
     if let Some(file) = &common.json {
         write_json(file, &judgement, &content, outcome)?;
@@ -95,8 +105,14 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-/// Records one history and judges it; also tells how long the judging took, and how much content there was.
-fn history(plan: &Plan, stop: &AtomicBool) -> Result<(Judgement, Duration, ContentBytes), Failure> {
+/// Records one history and judges it; also tells how long the judging took, and how much content there was. `label` says
+/// how it differs from the first.
+fn history(
+    plan: &Plan,
+    label: &str,
+    keeper: &mut traces::Keeper<'_>,
+    stop: &AtomicBool,
+) -> Result<(Judgement, Duration, ContentBytes), Failure> {
     let mut console = Console::new(plan.sources.len());
     let recording = record(plan, &mut console, &|| stop.load(Ordering::Relaxed));
     console.bar.finish_and_clear();
@@ -113,6 +129,7 @@ fn history(plan: &Plan, stop: &AtomicBool) -> Result<(Judgement, Duration, Conte
             ));
         }
     }
+    keeper.keep(label, &recording)?;
     let started = Instant::now();
     let judgement = judge(&recording.trace, &recording.scenario, &simfs::POSIX);
     Ok((judgement, started.elapsed(), ContentBytes::of(&recording.trace)))
@@ -134,7 +151,7 @@ fn plan(cli: Cli) -> Result<(Common, Plan), Failure> {
             };
             Ok((run.common, plan))
         }
-        None => {
+        _ => {
             let plan = Plan { limit: cli.run.timeout, ..Plan::for_cutover(find_cutover(cli.cutover)?) };
             Ok((cli.run, plan))
         }

@@ -8,14 +8,13 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use globset::GlobSet;
 use regex::bytes::Regex;
 use simfs::fault::Calls;
 use simfs::{BlockStore, Disk, Fs, MarkKind, Name, Trace};
 use sshd_test::{Observer, Options, Server, SyncCall};
 
 use crate::app::{self, SharedEntry};
-use crate::judge::{Expect, Scenario, SharedRule};
+use crate::judge::{Adds, Expect, Scenario, SharedRule};
 use crate::tool::{self, Ended, Reports};
 use crate::tree::{self, Tree, TreeError};
 
@@ -71,7 +70,7 @@ impl Plan {
             sources: Vec::new(),
             deploy_path_exists: true,
             shared: Vec::new(),
-            expect: Expect { shared: SharedRule::DropDown, adds: GlobSet::empty(), mode_mask: 0o7777 },
+            expect: Expect { shared: SharedRule::DropDown, adds: Adds::none(), mode_mask: 0o7777 },
             keep: Some(3),
             reports: Reports {
                 ack: pattern("^(live|nothing to do): "),

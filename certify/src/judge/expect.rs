@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use globset::GlobSet;
+use globset::{Glob, GlobSet};
 use simfs::{Name, Seq, Trace, View};
 
 use super::golden::{Body, Golden, join};
@@ -19,9 +19,39 @@ pub struct Expect {
     /// How `shared/` appears in a release.
     pub shared: SharedRule,
     /// Paths that the tool adds, changes or leaves out on its own account.
-    pub adds: GlobSet,
+    pub adds: Adds,
     /// The permission bits that are compared with the source's.
     pub mode_mask: u32,
+}
+
+/// Globs, which can say what they are.
+#[derive(Clone, Debug, Default)]
+pub struct Adds {
+    globs: Vec<Glob>,
+    set: GlobSet,
+}
+
+impl Adds {
+    /// No path.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Each path that one of the globs matches. Fails when they are too large together.
+    pub fn new(globs: Vec<Glob>) -> Result<Self, globset::Error> {
+        let set = GlobSet::new(&globs)?;
+        Ok(Self { globs, set })
+    }
+
+    /// Whether a path of a release is one of them.
+    pub fn is_match(&self, path: &[u8]) -> bool {
+        !self.set.is_empty() && self.set.is_match(&*String::from_utf8_lossy(path))
+    }
+
+    /// The globs, as they were written.
+    pub fn globs(&self) -> impl Iterator<Item = &str> {
+        self.globs.iter().map(Glob::glob)
+    }
 }
 
 /// A release as it should be.
@@ -90,10 +120,7 @@ pub(crate) fn complaint(
     expected: &Expected<'_>,
 ) -> Option<Difference> {
     let expect = &scenario.expect;
-    let added = |path: &[u8]| {
-        let text = String::from_utf8_lossy(path);
-        !expect.adds.is_empty() && expect.adds.is_match(&*text)
-    };
+    let added = |path: &[u8]| expect.adds.is_match(path);
     let mut found = 0;
     for (path, should) in expected.tree.iter() {
         let node = golden.find(path);
@@ -139,10 +166,7 @@ pub(crate) fn link_complaint(
     expected: &Expected<'_>,
 ) -> Option<Difference> {
     let expect = &scenario.expect;
-    let added = |path: &[u8]| {
-        let text = String::from_utf8_lossy(path);
-        !expect.adds.is_empty() && expect.adds.is_match(&*text)
-    };
+    let added = |path: &[u8]| expect.adds.is_match(path);
     let wrong = expected
         .links
         .iter()

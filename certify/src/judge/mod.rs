@@ -16,12 +16,12 @@ mod protect;
 #[cfg(test)]
 mod tests;
 mod walk;
-mod words;
+pub(crate) mod words;
 
 use serde::Serialize;
 use simfs::{Crashes, MarkKind, Model, Name, Trace, View};
 
-pub use expect::Expect;
+pub use expect::{Adds, Expect};
 
 use crate::tree::Tree;
 use history::{Current, History};

@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use globset::GlobSet;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -207,7 +206,7 @@ fn scenario(sources: Vec<Arc<Tree>>, keep: Option<usize>) -> Scenario {
         mount: names(b"/disk"),
         deploy_path: names(b"app"),
         sources,
-        expect: Expect { shared: SharedRule::DropDown, adds: GlobSet::empty(), mode_mask: 0o7777 },
+        expect: Expect { shared: SharedRule::DropDown, adds: Adds::none(), mode_mask: 0o7777 },
         keep,
     }
 }

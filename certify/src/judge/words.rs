@@ -13,6 +13,8 @@ pub(crate) struct Words<'a> {
     mount: String,
     /// The last name that each inode was given.
     names: FxHashMap<Ino, (Ino, Name)>,
+    /// Other names that inodes still have, where names are followed from op to op.
+    more: FxHashMap<Ino, Vec<(Ino, Name)>>,
 }
 
 impl<'a> Words<'a> {
@@ -25,11 +27,47 @@ impl<'a> Words<'a> {
                 names.insert(*ino, (*dir, name.clone()));
             }
         }
-        let mount: String = scenario.mount.iter().map(|name| format!("/{}", show(name))).collect();
-        Self { trace, mount, names }
+        Self { names, ..Self::at_start(trace, scenario) }
     }
 
-    fn path(&self, ino: Ino) -> String {
+    /// Before op 0: nothing has a name yet. [`Words::follow`] each op to have the names of an instant.
+    pub(crate) fn at_start(trace: &'a Trace, scenario: &Scenario) -> Self {
+        let mount: String = scenario.mount.iter().map(|name| format!("/{}", show(name))).collect();
+        Self { trace, mount, names: FxHashMap::default(), more: FxHashMap::default() }
+    }
+
+    /// Names are those after op `k` from now on. What has none any more keeps its last.
+    pub(crate) fn follow(&mut self, k: Seq) {
+        for id in self.trace.ops()[k as usize].effects.clone().map(EffectId) {
+            let effect = self.trace.effect(id);
+            let Cell::Entry(dir, name) = self.trace.cell(effect.cell) else { continue };
+            let versions = self.trace.versions(effect.cell);
+            let before = versions.iter().rev().find(|version| **version < id);
+            if let Some(Value::Entry(Some(ino))) = before.map(|id| &self.trace.effect(*id).value) {
+                self.lose(*ino, *dir, name);
+            }
+            if let Value::Entry(Some(ino)) = effect.value
+                && let Some(before) = self.names.insert(ino, (*dir, name.clone()))
+            {
+                self.more.entry(ino).or_default().push(before);
+            }
+        }
+    }
+
+    fn lose(&mut self, ino: Ino, dir: Ino, name: &Name) {
+        let lost = (dir, name.clone());
+        let Some(more) = self.more.get_mut(&ino) else { return };
+        if self.names.get(&ino) == Some(&lost) {
+            if let Some(other) = more.pop() {
+                self.names.insert(ino, other);
+            }
+        } else {
+            more.retain(|other| *other != lost);
+        }
+    }
+
+    /// A path on the machine, safe on a terminal.
+    pub(crate) fn path(&self, ino: Ino) -> String {
         let mut names = Vec::new();
         let mut at = ino;
         // A hard-linked or renamed directory could name itself; no real path is this deep.
@@ -49,7 +87,12 @@ impl<'a> Words<'a> {
 
     /// One op: its number and what it did.
     pub(crate) fn op(&self, k: Seq) -> String {
-        let what = match &self.trace.ops()[k as usize].kind {
+        format!("op {k} ({})", self.what(k))
+    }
+
+    /// What an op did.
+    pub(crate) fn what(&self, k: Seq) -> String {
+        match &self.trace.ops()[k as usize].kind {
             OpKind::Initial => "the disk as it was found".to_owned(),
             OpKind::Mkdir { dir, name } => format!("mkdir {}", self.entry(*dir, name)),
             OpKind::Create { dir, name } => format!("create {}", self.entry(*dir, name)),
@@ -82,14 +125,18 @@ impl<'a> Words<'a> {
                 };
                 if *ok { what } else { format!("{what} (failed)") }
             }
-        };
-        format!("op {k} ({what})")
+        }
     }
 
     /// One effect: what of an op survived or did not.
     fn effect(&self, id: EffectId) -> String {
+        format!("{}, from {}", self.cell(id), self.op(self.trace.effect(id).seq))
+    }
+
+    /// What an effect changed.
+    pub(crate) fn cell(&self, id: EffectId) -> String {
         let effect = self.trace.effect(id);
-        let what = match (self.trace.cell(effect.cell), &effect.value) {
+        match (self.trace.cell(effect.cell), &effect.value) {
             (Cell::Inode(ino), _) => format!("the existence of {}", self.path(*ino)),
             (Cell::Target(ino), _) => format!("the text of the symlink {}", self.path(*ino)),
             (Cell::Entry(dir, name), Value::Entry(None)) => {
@@ -103,8 +150,7 @@ impl<'a> Words<'a> {
             (Cell::Mode(ino), _) => format!("the mode of {}", self.path(*ino)),
             (Cell::Owner(ino), _) => format!("the owner of {}", self.path(*ino)),
             (Cell::Xattr(ino, _), _) => format!("an attribute of {}", self.path(*ino)),
-        };
-        format!("{what}, from {}", self.op(effect.seq))
+        }
     }
 
     /// A power loss: when, what is wrong, what survived and what did not.

@@ -1,0 +1,208 @@
+//! The commands that write and read trace files: `--record`, `judge` and `trace`.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, IsTerminal as _, Write};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cutover_certify::cli::{Convert, Judge, Reading, TraceVerb};
+use cutover_certify::judge::{Judgement, judge as judge_trace};
+use cutover_certify::record::{Recording, Subject};
+use cutover_certify::report::{self, Outcome};
+use cutover_certify::trace_file::{
+    self, About, Encoding, History, Recorded, TraceFileError, Writer, convert, tell,
+};
+use cutover_certify::tree::show_path;
+
+use crate::output::Output;
+use crate::{Failure, write_json};
+
+/// Keeps what is recorded in a trace file, if one was asked for.
+pub(crate) struct Keeper<'a> {
+    kept: Option<(&'a Path, Writer<Output>)>,
+    subject: Vec<u8>,
+}
+
+impl<'a> Keeper<'a> {
+    pub(crate) fn new(path: Option<&'a Path>, subject: &Subject) -> Result<Self, Failure> {
+        let writer = |path| Output::create(path).and_then(|output| Writer::new(output, Encoding::Compact));
+        let kept = match path {
+            Some(path) => Some((path, writer(path).map_err(|error| cannot_write(path, &error))?)),
+            None => None,
+        };
+        let subject = match subject {
+            Subject::Tool { command } => command.clone().into_bytes(),
+            Subject::Cutover { .. } => b"cutover".to_vec(),
+        };
+        Ok(Self { kept, subject })
+    }
+
+    /// Adds a history; `label` says how it differs from the first.
+    pub(crate) fn keep(&mut self, label: &str, recording: &Recording) -> Result<(), Failure> {
+        let Some((path, writer)) = &mut self.kept else { return Ok(()) };
+        let about = About {
+            label: label.to_owned(),
+            subject: self.subject.clone(),
+            cut_short: recording.cut_short.as_ref().map(ToString::to_string),
+        };
+        let written = writer.history(&about, &recording.scenario, &recording.trace);
+        written.map_err(|error| cannot_write(path, &error))
+    }
+
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let Some((path, writer)) = self.kept else { return Ok(()) };
+        writer.finish().and_then(Output::finish).map_err(|error| cannot_write(path, &error))
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(
+        format!("cannot write {}: {error}", show_path(path)),
+        "check the path, its permissions and the space there",
+    )
+}
+
+fn cannot_read(path: &Path, error: &TraceFileError) -> Failure {
+    Failure::new(format!("cannot read {}: {error}", show_path(path)), error.hint())
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, Failure> {
+    let file = File::open(path).and_then(|file| {
+        if file.metadata()?.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        }
+        Ok(file)
+    });
+    let file = file.map_err(|error| cannot_read(path, &error.into()))?;
+    Ok(BufReader::with_capacity(1 << 18, file))
+}
+
+fn read(path: &Path, reading: &Reading) -> Result<Recorded, Failure> {
+    trace_file::read(open(path)?, reading.memory_bytes()).map_err(|error| cannot_read(path, &error))
+}
+
+/// Paths of a trace can be deeper than a stack usually is.
+const STACK_BYTES: usize = 512 << 20;
+
+/// `cutover-certify judge`.
+pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
+    let started = Instant::now();
+    let (mut all, mut judging): (Option<Judgement>, Duration) = (None, Duration::ZERO);
+    for path in &options.traces {
+        let recorded = read(path, &options.reading)?;
+        for history in recorded.histories {
+            let mut what = history.about.label.clone();
+            if options.traces.len() > 1 {
+                what = format!("{}: {what}", show_path(path)).trim_end().to_owned();
+            }
+            let (judgement, took) = judge_history(history)?;
+            judging += took;
+            all = Some(match all {
+                Some(before) => before.and(judgement, &what),
+                None => judgement,
+            });
+        }
+    }
+    // A file without a history is refused, and so is a command line without a file.
+    let judgement = all.ok_or_else(|| Failure::new("no history was read", "name a trace file"))?;
+    let outcome = report::outcome(&judgement);
+    if let Some(file) = &options.json {
+        write_json(file, &judgement, outcome)?;
+    }
+    let text = format!(
+        "{}Read and judged in {:.1} s, of which {:.1} s for judging.\n",
+        report::text(&judgement),
+        started.elapsed().as_secs_f64(),
+        judging.as_secs_f64()
+    );
+    // Nobody may be reading any more; the verdict is the exit status.
+    let _ = io::stdout().write_all(text.as_bytes());
+    Ok(outcome)
+}
+
+fn judge_history(history: History) -> Result<(Judgement, Duration), Failure> {
+    let judged = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+        let started = Instant::now();
+        let judgement = judge_trace(&history.trace, &history.scenario, &simfs::POSIX);
+        (judgement, started.elapsed())
+    });
+    let failed = |error| Failure::new(format!("cannot start a thread: {error}"), "check the system's limits");
+    match judged.map_err(failed)?.join() {
+        Ok(judged) => Ok(judged),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// `cutover-certify trace`.
+pub(crate) fn trace(verb: &TraceVerb) -> Result<Outcome, Failure> {
+    match verb {
+        TraceVerb::Show(show) => {
+            let recorded = read(&show.trace, &show.reading)?;
+            only(&recorded, show.history)?;
+            let range = show.from..=show.to.unwrap_or(u32::MAX);
+            print(|out| tell::ops(&recorded, show.history, &range, show.effects, out))
+        }
+        TraceVerb::Stats(stats) => {
+            let recorded = read(&stats.trace, &stats.reading)?;
+            let file_bytes = std::fs::metadata(&stats.trace).map_or(0, |meta| meta.len());
+            print(|out| tell::stats(&recorded, file_bytes, out))
+        }
+        TraceVerb::Tree(tree) => {
+            let recorded = read(&tree.trace, &tree.reading)?;
+            only(&recorded, tree.history)?;
+            print(|out| tell::tree(&recorded, tree.history, tree.at, out))
+        }
+        TraceVerb::Export(options) => write(options, Encoding::Lines),
+        TraceVerb::Import(options) => write(options, Encoding::Compact),
+    }
+}
+
+fn only(recorded: &Recorded, history: Option<usize>) -> Result<(), Failure> {
+    let there = recorded.histories.len();
+    match history {
+        Some(number) if !(1..=there).contains(&number) => {
+            Err(Failure::new(format!("there is no history {number}"), format!("the file holds {there}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints to standard output. That nobody reads on is no failure.
+fn print(what: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Outcome, Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match what(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write to standard output: {error}"), "is there space?"))
+        }
+        _ => Ok(Outcome::Holds),
+    }
+}
+
+fn write(options: &Convert, encoding: Encoding) -> Result<Outcome, Failure> {
+    let from = open(&options.trace)?;
+    let memory_bytes = options.reading.memory_bytes();
+    let Some(path) = &options.output else {
+        if encoding == Encoding::Compact && io::stdout().is_terminal() {
+            return Err(Failure::new(
+                "the compact encoding is not for terminals",
+                "name a file with --output",
+            ));
+        }
+        let out = BufWriter::new(io::stdout().lock());
+        let written = convert(from, out, encoding, memory_bytes).and_then(|(_, mut out)| Ok(out.flush()?));
+        return match written {
+            // Nobody reads on.
+            Err(TraceFileError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Outcome::Holds),
+            Err(error) => Err(cannot_read(&options.trace, &error)),
+            Ok(()) => Ok(Outcome::Holds),
+        };
+    };
+    let output = Output::create(path).map_err(|error| cannot_write(path, &error))?;
+    let (_, output) = convert(from, output, encoding, memory_bytes).map_err(|error| match error {
+        TraceFileError::Io(error) => cannot_write(path, &error),
+        error => cannot_read(&options.trace, &error),
+    })?;
+    output.finish().map_err(|error| cannot_write(path, &error))?;
+    Ok(Outcome::Holds)
+}
