@@ -81,6 +81,13 @@ pub fn text(judgement: &Judgement) -> String {
         judgement.deploys, judgement.releases, judgement.ops, judgement.effects, judgement.syncs,
     );
     if unknown.is_none() {
+        let readers = judgement.readers;
+        let _ = writeln!(
+            out,
+            "Decided for readers: {} interleavings of those that resolve `current` once or hold its directory, {} lookups \
+             through `current`. Who goes through it for each file may mix releases at {} cutovers.",
+            readers.interleavings, readers.lookups, readers.mixes,
+        );
         let (model, points) = (judgement.model, judgement.ops + judgement.histories);
         let _ = writeln!(
             out,

@@ -5,6 +5,7 @@
 # Expected, live:
 # - current_complete: while files change one by one, `current` resolves to a mixture of two releases.
 # - immutable_after_cutover: a release changes after its cutover.
+# - readers_whole: its readers get files of two releases, however they read.
 # Expected, posix (ext4, xfs and btrfs as well):
 # - current_complete: the mixture survives a power loss, torn.
 # - durable_ack: during the next deploy `current` resolves to no release that was ever permitted.

@@ -65,7 +65,8 @@ impl Live<'_> {
         match promise {
             Promise::CurrentComplete => self.current_complete(),
             Promise::NeverAbsent => self.never_absent(),
-            Promise::DurableAck => None,
+            // Judged elsewhere.
+            Promise::DurableAck | Promise::ReadersWhole => None,
             Promise::ImmutableAfterCutover => self.immutable(),
             Promise::PreviousIntact => self.previous_intact(),
             Promise::SharedIntact => self.shared_intact(),

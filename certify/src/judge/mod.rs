@@ -13,6 +13,7 @@ mod live;
 mod oracle;
 mod power;
 mod protect;
+mod readers;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -25,6 +26,7 @@ pub use expect::{Adds, Expect};
 
 use crate::tree::Tree;
 use history::{Current, History};
+pub use readers::Readers;
 
 /// What is judged. The order is that of the verdict table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -38,6 +40,8 @@ pub enum Promise {
     DurableAck,
     /// No content of a release changes from its cutover until its removal.
     ImmutableAfterCutover,
+    /// Whoever reads a release, from before a deploy or during it, reads what went live, until it is lawfully pruned.
+    ReadersWhole,
     /// The release that was live before, and the others that retention promises, stay complete.
     PreviousIntact,
     /// Nothing that was under `shared/` is changed or removed.
@@ -48,11 +52,12 @@ pub enum Promise {
 
 impl Promise {
     /// All, in the order of the verdict table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CurrentComplete,
         Self::NeverAbsent,
         Self::DurableAck,
         Self::ImmutableAfterCutover,
+        Self::ReadersWhole,
         Self::PreviousIntact,
         Self::SharedIntact,
         Self::Retention,
@@ -65,6 +70,7 @@ impl Promise {
             Self::NeverAbsent => "never_absent",
             Self::DurableAck => "durable_ack",
             Self::ImmutableAfterCutover => "immutable_after_cutover",
+            Self::ReadersWhole => "readers_whole",
             Self::PreviousIntact => "previous_intact",
             Self::SharedIntact => "shared_intact",
             Self::Retention => "retention",
@@ -78,7 +84,10 @@ impl Promise {
 
     /// Whether it speaks about crash states.
     pub fn is_about_crash_states(self) -> bool {
-        !matches!(self, Self::NeverAbsent | Self::ImmutableAfterCutover | Self::Retention)
+        !matches!(
+            self,
+            Self::NeverAbsent | Self::ImmutableAfterCutover | Self::ReadersWhole | Self::Retention
+        )
     }
 }
 
@@ -228,6 +237,8 @@ pub struct Judgement {
     pub effects: usize,
     /// Successful sync calls.
     pub syncs: usize,
+    /// What was decided about readers.
+    pub readers: Readers,
 }
 
 impl Judgement {
@@ -251,6 +262,7 @@ impl Judgement {
         self.ops += other.ops;
         self.effects += other.effects;
         self.syncs += other.syncs;
+        self.readers = self.readers.and(other.readers);
         self
     }
 
@@ -272,6 +284,7 @@ pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
         .filter(|golden| scenario.expect.shared != SharedRule::None && golden.count() > 1);
     let changes = live::changes(trace, &history, shared.as_ref());
     let protected = protect::protected(&history, scenario.keep, trace.last());
+    let readers = readers::decide(trace, scenario, &history, &changes, &protected);
     let live = live::Live { trace, scenario, history: &history, changes: &changes, protected: &protected };
     let power = power::Power {
         crashes: &crashes,
@@ -294,7 +307,10 @@ pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
         };
         Row {
             promise,
-            live: promise.is_about_live_states().then(|| verdict(live.judge(promise))),
+            live: promise.is_about_live_states().then(|| match promise {
+                Promise::ReadersWhole => verdict(readers.found.clone()),
+                _ => verdict(live.judge(promise)),
+            }),
             crash: promise.is_about_crash_states().then(|| {
                 let found = power.judge(promise);
                 if let Some(found) = &found {
@@ -313,6 +329,7 @@ pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
         ops: trace.last(),
         effects: trace.effects().len(),
         syncs: trace.ops().iter().filter(|op| history::is_sync(&op.kind)).count(),
+        readers: readers.readers,
     }
 }
 
@@ -357,10 +374,12 @@ fn not_asked(
     let switches = history.cutovers.iter().filter(|cutover| cutover.from.is_some()).count();
     let why = match promise {
         Promise::CurrentComplete | Promise::DurableAck if acks == 0 => "no deploy was reported as live",
-        Promise::NeverAbsent | Promise::ImmutableAfterCutover if history.deploys.len() < 2 || acks == 0 => {
+        Promise::NeverAbsent | Promise::ImmutableAfterCutover | Promise::ReadersWhole
+            if history.deploys.len() < 2 || acks == 0 =>
+        {
             "there was no deploy after the first"
         }
-        Promise::NeverAbsent | Promise::ImmutableAfterCutover
+        Promise::NeverAbsent | Promise::ImmutableAfterCutover | Promise::ReadersWhole
             if !history.current.iter().any(|(_, c)| matches!(c, Current::Release(_))) =>
         {
             "`current` never appeared"

@@ -211,6 +211,9 @@ pub(crate) fn holds(promise: Promise, disk: &Disk, scenario: &Scenario, facts: &
                 _ => false,
             }
         }),
-        Promise::NeverAbsent | Promise::ImmutableAfterCutover | Promise::Retention => true,
+        Promise::NeverAbsent
+        | Promise::ImmutableAfterCutover
+        | Promise::ReadersWhole
+        | Promise::Retention => true,
     }
 }

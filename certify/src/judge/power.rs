@@ -87,7 +87,10 @@ impl Power<'_> {
             Promise::DurableAck => self.durable_ack(),
             Promise::PreviousIntact => self.previous_intact(),
             Promise::SharedIntact => self.shared_intact(),
-            Promise::NeverAbsent | Promise::ImmutableAfterCutover | Promise::Retention => None,
+            Promise::NeverAbsent
+            | Promise::ImmutableAfterCutover
+            | Promise::ReadersWhole
+            | Promise::Retention => None,
         }?;
         let words = Words::new(self.crashes.trace(), self.scenario);
         let lines = words.counterexample(self.crashes, &found.broken, &found.sentence);

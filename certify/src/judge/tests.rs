@@ -21,6 +21,8 @@ use super::oracle::{self, Disk, Duty, Facts, Known};
 use super::walk::{End, names, walk_live};
 use super::*;
 
+mod readers;
+
 const WHO: Caller = Caller { uid: 0, gid: 0 };
 
 /// One thing that happens, on paths of a small pool so that names are reused and everything collides.

@@ -35,7 +35,7 @@ fn verdicts(script: &str, needs: &[&str], options: &[&str]) -> Option<String> {
 }
 
 /// Every script, so that none is forgotten.
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 11] = [
     "cleanup-before-durable.sh",
     "correct.sh",
     "keeps-two.sh",
@@ -45,6 +45,7 @@ const SCRIPTS: [&str; 10] = [
     "no-barrier-before.sh",
     "rm-ln.sh",
     "seed-shared.sh",
+    "shreds-pruned.sh",
     "upload-into-live.sh",
 ];
 
@@ -75,6 +76,7 @@ fn the_control_keeps_all_promises() {
         never_absent: live proved
         durable_ack: posix proved
         immutable_after_cutover: live proved
+        readers_whole: live proved
         previous_intact: live proved, posix proved
         shared_intact: live proved, posix proved
         retention: live proved
@@ -91,6 +93,7 @@ fn cleaning_up_before_the_rename_is_durable() {
         never_absent: live proved
         durable_ack: posix BROKEN
         immutable_after_cutover: live proved
+        readers_whole: live BROKEN
         previous_intact: live BROKEN, posix BROKEN
         shared_intact: live not asked, posix not asked
         retention: live proved
@@ -107,6 +110,7 @@ fn cleaning_up_what_was_promised_to_stay() {
         never_absent: live proved
         durable_ack: posix BROKEN
         immutable_after_cutover: live BROKEN
+        readers_whole: live BROKEN
         previous_intact: live BROKEN, posix BROKEN
         shared_intact: live not asked, posix not asked
         retention: live BROKEN
@@ -123,6 +127,7 @@ fn keeping_one_release_too_few() {
         never_absent: live proved
         durable_ack: posix proved
         immutable_after_cutover: live BROKEN
+        readers_whole: live BROKEN
         previous_intact: live BROKEN, posix BROKEN
         shared_intact: live not asked, posix not asked
         retention: live BROKEN
@@ -139,6 +144,7 @@ fn making_the_link_after_the_barrier() {
         never_absent: live proved
         durable_ack: posix BROKEN
         immutable_after_cutover: live proved
+        readers_whole: live proved
         previous_intact: live proved, posix proved
         shared_intact: live not asked, posix not asked
         retention: live proved
@@ -155,6 +161,7 @@ fn replacing_current_by_ln_sfn() {
         never_absent: live proved
         durable_ack: posix BROKEN
         immutable_after_cutover: live proved
+        readers_whole: live proved
         previous_intact: live proved, posix proved
         shared_intact: live not asked, posix not asked
         retention: live proved
@@ -171,6 +178,7 @@ fn reporting_before_the_rename_is_durable() {
         never_absent: live proved
         durable_ack: posix BROKEN
         immutable_after_cutover: live proved
+        readers_whole: live proved
         previous_intact: live proved, posix proved
         shared_intact: live not asked, posix not asked
         retention: live proved
@@ -187,6 +195,7 @@ fn switching_before_the_content_is_durable() {
         never_absent: live proved
         durable_ack: posix BROKEN
         immutable_after_cutover: live proved
+        readers_whole: live proved
         previous_intact: live proved, posix BROKEN
         shared_intact: live not asked, posix not asked
         retention: live proved
@@ -203,6 +212,7 @@ fn removing_current_and_making_it_again() {
         never_absent: live BROKEN
         durable_ack: posix BROKEN
         immutable_after_cutover: live proved
+        readers_whole: live BROKEN
         previous_intact: live proved, posix proved
         shared_intact: live not asked, posix not asked
         retention: live proved
@@ -219,6 +229,7 @@ fn overwriting_user_data() {
         never_absent: live proved
         durable_ack: posix proved
         immutable_after_cutover: live proved
+        readers_whole: live proved
         previous_intact: live proved, posix proved
         shared_intact: live BROKEN, posix BROKEN
         retention: live proved
@@ -235,9 +246,27 @@ fn uploading_into_the_live_release() {
         never_absent: live proved
         durable_ack: posix BROKEN
         immutable_after_cutover: live BROKEN
+        readers_whole: live BROKEN
         previous_intact: live not asked, posix not asked
         shared_intact: live not asked, posix not asked
         retention: live not asked
+        ");
+    }
+}
+
+#[test]
+fn shredding_what_readers_may_still_read() {
+    if let Some(verdicts) = verdicts("shreds-pruned.sh", &["shred"], &KEEP_3) {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        current_complete: live proved, posix proved
+        never_absent: live proved
+        durable_ack: posix proved
+        immutable_after_cutover: live proved
+        readers_whole: live BROKEN
+        previous_intact: live proved, posix proved
+        shared_intact: live not asked, posix not asked
+        retention: live proved
         ");
     }
 }

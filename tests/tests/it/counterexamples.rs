@@ -31,6 +31,11 @@ fn a_removal_that_overtakes_the_rename() {
           survived, though no sync covered it: the removal of /srv/app/releases/20240101000001/-rf, from op N (unlink /srv/app/releases/20240101000001/-rf)
           did not survive, since no sync had covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
 
+        readers_whole is broken (live states):
+          a reader opens /srv/app/releases/20240101000001, to which `current` resolves, after op N (sync of the whole disk),
+          and reads from that directory after op N (unlink /srv/app/releases/20240101000001/-rf): -rf is missing
+          this is no lawful prune of releases/20240101000001: it is promised to stay
+
         previous_intact is broken (live states):
           after op N (unlink /srv/app/releases/20240101000001/-rf):
           in releases/20240101000001, which has to stay, -rf is missing
@@ -45,6 +50,7 @@ fn a_removal_that_overtakes_the_rename() {
         shared_intact was not asked (posix): no shared data was declared
 
         6 deploys, 6 releases, N operations, N effects, N sync calls.
+        Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.
         Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
         Recorded and judged in T s, of which T s for judging.
         ");
@@ -74,6 +80,7 @@ fn a_link_whose_text_is_lost() {
         shared_intact was not asked (posix): no shared data was declared
 
         6 deploys, 6 releases, N operations, N effects, N sync calls.
+        Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.
         Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
         Recorded and judged in T s, of which T s for judging.
         ");
@@ -102,11 +109,16 @@ fn an_instant_without_current() {
           `current` resolves to nothing, not to what was acknowledged
           survived, though no sync covered it: the removal of /srv/app/current, from op N (unlink /srv/app/current)
 
+        readers_whole is broken (live states):
+          a reader that goes through `current` for each file, after op N (unlink /srv/app/current):
+          `current` resolves to nothing
+
         shared_intact was not asked (live states): no shared data was declared
 
         shared_intact was not asked (posix): no shared data was declared
 
         6 deploys, 6 releases, N operations, N effects, N sync calls.
+        Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.
         Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
         Recorded and judged in T s, of which T s for judging.
         ");

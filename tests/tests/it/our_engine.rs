@@ -23,6 +23,8 @@ fn our_engine_keeps_its_promises() {
     ────────────────────────────────────────────────
      immutable_after_cutover   proved        –
     ────────────────────────────────────────────────
+     readers_whole             proved        –
+    ────────────────────────────────────────────────
      previous_intact           proved        proved
     ────────────────────────────────────────────────
      shared_intact             proved        proved
@@ -31,6 +33,7 @@ fn our_engine_keeps_its_promises() {
     ────────────────────────────────────────────────
 
     8 deploys, 7 releases, N operations, N effects, N sync calls.
+    Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.
     Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
     Recorded and judged in T s, of which T s for judging.
     ----- stderr

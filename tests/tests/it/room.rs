@@ -179,7 +179,7 @@ impl Room {
         let patterns = [
             (r"\bop \d+\b", "op N"),
             (r"(\.current\.\d{14})\.\d+\b", "$1.PID"),
-            (r"\b\d+ (operations|effects|sync calls|crash points)\b", "N $1"),
+            (r"\b\d+ (operations|effects|sync calls|crash points|interleavings|lookups)\b", "N $1"),
             (r"\b\d+\.\d+ s\b", "T s"),
             // Where there is no /srv, the disk is at /mnt.
             (r"/mnt/app\b", "/srv/app"),
