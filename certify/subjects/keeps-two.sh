@@ -6,7 +6,8 @@
 # - previous_intact: the third one was promised, and is not there.
 # - immutable_after_cutover: a removal of what retention promises counts as a change.
 # - readers_whole: who still reads from that release, which was promised to stay, loses it.
-# Expected, posix: previous_intact, as live. Nothing else: the two that are kept are the right ones.
+# Expected, posix:
+# - previous_intact: as live. Nothing else: the two that are kept are the right ones.
 . "$(dirname "$0")/steps.sh"
 
 # Nothing is newer than the live release (see sweep), so the newest two are the live one and the one

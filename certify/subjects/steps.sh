@@ -1,8 +1,9 @@
 # The steps of a small deploy that does it right. `correct.sh` runs them as they are; each canary beside it replaces one
 # and says why that is wrong. Sourced, never run.
 #
-# The layout is releases/<id>, current -> releases/<id>. It makes no rollback, links nothing from shared/, and takes no
-# lock (one run at a time). The deploy path must not contain a single quote.
+# The layout is releases/<id>, current -> releases/<id>. It makes no rollback and takes no lock (one run at a time). What
+# it links from shared/ is set in the environment: SHARED='storage .env', names of plain characters, none below another.
+# The deploy path must not contain a single quote.
 set -eu
 
 id=$(printf '20240101%06d' "$CERTIFY_VERSION")
@@ -42,6 +43,19 @@ upload() {
         rm -rf "releases/$id"
         mkdir "releases/$id"
         tar -C "releases/$id" --no-same-owner -xpf -' <"$archive"
+}
+
+# Puts a link to each path of SHARED into the release, whatever the application has there. The release was made by this
+# run, and no path is below another: nothing can be removed through a link.
+link_shared() {
+    [ -n "${SHARED-}" ] || return 0
+    on_server "
+        [ \"\$live\" != releases/$id ] || exit 0
+        for path in $SHARED; do
+            rm -rf \"releases/$id/\$path\"
+            mkdir -p \"\$(dirname \"releases/$id/\$path\")\"
+            ln -srT \"shared/\$path\" \"releases/$id/\$path\"
+        done" </dev/null
 }
 
 # The link that is going to be `current`, under a name of this run alone. -T: never into a directory.
