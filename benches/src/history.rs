@@ -53,6 +53,7 @@ impl History {
             sources,
             expect: Expect { shared: SharedRule::DropDown, adds: Adds::none(), mode_mask: 0o7777 },
             keep: Some(KEEP),
+            past: None,
         };
         Self { trace: fs.start_recording(), scenario }
     }

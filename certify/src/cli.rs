@@ -185,6 +185,15 @@ pub struct Common {
     /// slash makes it a directory. Can be repeated
     #[arg(long, value_name = "PATH", value_parser = shared_path)]
     pub shared: Vec<SharedPath>,
+
+    /// How many classes of crash states, and as many of states after a killed client, to reboot into and run the tool
+    /// again from; 0 asks nothing about recovery [default: 64; with `run` 0]
+    #[arg(long, value_name = "N")]
+    pub recoveries: Option<u32>,
+
+    /// What random choices are made from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
 }
 
 /// Options of `run`.

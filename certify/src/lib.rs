@@ -2,7 +2,8 @@
 //! instant and every possible power loss whether `current` resolves to a complete release.
 //!
 //! - [`record`] runs the tool ([`tool`]) and yields a trace. - [`judge`] decides every promise over a trace.
-//! - [`trace_file`] keeps a recording in a file. - [`report`] tells a person. [`app`] is the bundled application.
+//! - [`recover`] runs it again on what a power loss or a kill has left. - [`trace_file`] keeps a recording in a file.
+//! - [`report`] tells a person. [`app`] is the bundled application.
 //!
 //! Never depends on a deploy tool, ours included.
 
@@ -11,7 +12,9 @@ pub mod cli;
 mod jail;
 pub mod judge;
 pub mod record;
+pub mod recover;
 pub mod report;
+mod rerun;
 pub mod tool;
 pub mod trace_file;
 pub mod tree;

@@ -19,8 +19,9 @@ use simfs::ContentBytes;
 
 use cutover_certify::app;
 use cutover_certify::cli::{Cli, Common, Verb};
-use cutover_certify::judge::{Judgement, SharedRule, judge};
-use cutover_certify::record::{CutShort, Plan, Progress, RecordError, Subject, record};
+use cutover_certify::judge::{Judgement, Promise, SharedRule, judge};
+use cutover_certify::record::{CutShort, Plan, Progress, RecordError, Recording, Subject, record};
+use cutover_certify::recover::{self, recover};
 use cutover_certify::report::{self, Outcome};
 use cutover_certify::tool::Reports;
 use cutover_certify::tree::{TreeError, show, show_path};
@@ -69,6 +70,7 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
             Failure::new(format!("cannot handle signals: {error}"), "check the system's limits")
         })?;
     }
+    let is_ours = cli.command.is_none();
     let from_nothing = match &cli.command {
         Some(Verb::Run(run)) => run.from_nothing,
         _ => true,
@@ -77,15 +79,19 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     let _bundled = sources(&common, &mut plan)?;
     let mut keeper = traces::Keeper::new(common.record.as_deref(), &plan.subject)?;
     let started = Instant::now();
-    let (mut judgement, mut judging, content) = history(&plan, "", &mut keeper, &stop)?;
-    let mut content = vec![content];
+    let (recording, mut judgement, mut judging) = history(&plan, "", &mut keeper, &stop)?;
+    let mut content = vec![ContentBytes::of(&recording.trace)];
+    let most = common.recoveries.unwrap_or(if is_ours { recover::MOST } else { 0 });
+    if most > 0 {
+        recoveries(&plan, &recording, recover::Options { most, seed: common.seed }, &mut judgement, &stop)?;
+    }
     if from_nothing {
         plan.deploy_path_exists = false;
         plan.shared.clear();
         plan.sources.truncate(2);
         eprintln!("once more, starting without the deploy path");
-        let (other, took, more) = history(&plan, FROM_NOTHING, &mut keeper, &stop)?;
-        content.push(more);
+        let (recording, other, took) = history(&plan, FROM_NOTHING, &mut keeper, &stop)?;
+        content.push(ContentBytes::of(&recording.trace));
         judgement = judgement.and(other, FROM_NOTHING);
         judging += took;
     }
@@ -105,14 +111,13 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-/// Records one history and judges it; also tells how long the judging took, and how much content there was. `label` says
-/// how it differs from the first.
+/// Records one history and judges it; also tells how long the judging took. `label` says how it differs from the first.
 fn history(
     plan: &Plan,
     label: &str,
     keeper: &mut traces::Keeper<'_>,
     stop: &AtomicBool,
-) -> Result<(Judgement, Duration, ContentBytes), Failure> {
+) -> Result<(Recording, Judgement, Duration), Failure> {
     let mut console = Console::new(plan.sources.len());
     let recording = record(plan, &mut console, &|| stop.load(Ordering::Relaxed));
     console.bar.finish_and_clear();
@@ -120,7 +125,7 @@ fn history(
     if let Some(cut) = &recording.cut_short {
         console.tool_output(cut);
         if stop.load(Ordering::Relaxed) {
-            return Err(Failure::new("interrupted", "nothing was left behind; run it again"));
+            return Err(interrupted());
         }
         if !recording.trace.marks().iter().any(|mark| matches!(mark.kind, simfs::MarkKind::Ack { .. })) {
             return Err(Failure::new(
@@ -132,7 +137,29 @@ fn history(
     keeper.keep(label, &recording)?;
     let started = Instant::now();
     let judgement = judge(&recording.trace, &recording.scenario, &simfs::POSIX);
-    Ok((judgement, started.elapsed(), ContentBytes::of(&recording.trace)))
+    Ok((recording, judgement, started.elapsed()))
+}
+
+/// Runs the tool again on what power losses and kills leave.
+fn recoveries(
+    plan: &Plan,
+    recording: &Recording,
+    options: recover::Options,
+    judgement: &mut Judgement,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
+    let console = Console::new(0);
+    console.runs("running it again after power losses and kills");
+    let tick = || console.bar.inc(1);
+    let recovered = recover(plan, recording, options, &tick, &|| stop.load(Ordering::Relaxed));
+    console.bar.finish_and_clear();
+    let recovered = recovered.map_err(|error| could_not_record(&error))?.ok_or_else(interrupted)?;
+    judgement.add_runs(Promise::Recoverable, recovered.verdict, recovered.tried);
+    Ok(())
+}
+
+fn interrupted() -> Failure {
+    Failure::new("interrupted", "nothing was left behind; run it again")
 }
 
 fn plan(cli: Cli) -> Result<(Common, Plan), Failure> {
@@ -294,6 +321,17 @@ impl Console {
         }
         bar.enable_steady_tick(Duration::from_millis(120));
         Self { bar, terminal }
+    }
+
+    /// Runs whose number is not known before.
+    fn runs(&self, what: &'static str) {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {pos} {elapsed}") {
+            self.bar.set_style(style);
+        }
+        self.bar.set_message(what);
+        if !self.terminal {
+            eprintln!("{what}");
+        }
     }
 
     fn line(&self, text: &str) {

@@ -22,7 +22,7 @@ use crate::tree::{self, Tree, TreeError};
 pub const DEPLOY_DIR: &str = "app";
 
 /// How long processes that a run left on the server may go on before the next one starts.
-const SETTLE: Duration = Duration::from_secs(10);
+pub(crate) const SETTLE: Duration = Duration::from_secs(10);
 
 /// What is certified.
 #[derive(Clone, Debug)]
@@ -161,7 +161,7 @@ pub fn record(
             None => Arc::new(tree::read_dir(dir, &store)?),
         });
     }
-    let work = tempfile::Builder::new().prefix("cutover-certify-").tempdir().map_err(RecordError::Prepare)?;
+    let work = work_dir()?;
     let disk = Disk::new(initial_disk(plan, store.clone()));
     let server = start_server(&disk)?;
     let mount = server.mount_at().to_path_buf();
@@ -209,8 +209,14 @@ pub fn record(
         sources,
         expect: plan.expect.clone(),
         keep: plan.keep,
+        past: None,
     };
     Ok(Recording { trace: disk.take_trace(), scenario, cut_short })
+}
+
+/// A temporary directory for what a run needs, and for what it leaves when it is killed.
+pub(crate) fn work_dir() -> Result<tempfile::TempDir, RecordError> {
+    tempfile::Builder::new().prefix("cutover-certify-").tempdir().map_err(RecordError::Prepare)
 }
 
 fn last_op(disk: &Disk) -> u32 {
@@ -282,7 +288,7 @@ impl Observer for SyncsToDisk {
 }
 
 /// A server, and the mount of the simulated disk that it serves.
-struct Served {
+pub(crate) struct Served {
     server: Server,
     mounted: Arc<Mutex<Option<simfs::fuse::Mounted>>>,
     mount_at: PathBuf,
@@ -297,18 +303,18 @@ impl std::ops::Deref for Served {
 }
 
 impl Served {
-    fn mount_at(&self) -> &Path {
+    pub(crate) fn mount_at(&self) -> &Path {
         &self.mount_at
     }
 
     /// Ends the server first: its processes have to be gone before the disk is.
-    fn shutdown(self) {
+    pub(crate) fn shutdown(self) {
         self.server.shutdown();
         drop(self.mounted);
     }
 }
 
-fn start_server(disk: &Disk) -> Result<Served, RecordError> {
+pub(crate) fn start_server(disk: &Disk) -> Result<Served, RecordError> {
     let mounted = Arc::new(Mutex::new(None));
     let (slot, served) = (mounted.clone(), disk.clone());
     let mount = sshd_test::Disk::Mount(Box::new(move |at: &Path| {
@@ -323,16 +329,16 @@ fn start_server(disk: &Disk) -> Result<Served, RecordError> {
 }
 
 /// What one run of the tool is to do.
-struct Task<'a> {
-    server: &'a Server,
-    deploy_path: &'a Path,
-    source: &'a Path,
-    deploy: usize,
-    work: &'a Path,
+pub(crate) struct Task<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) deploy_path: &'a Path,
+    pub(crate) source: &'a Path,
+    pub(crate) deploy: usize,
+    pub(crate) work: &'a Path,
 }
 
 impl Task<'_> {
-    fn command(&self, subject: &Subject) -> io::Result<Command> {
+    pub(crate) fn command(&self, subject: &Subject) -> io::Result<Command> {
         let mut command = match subject {
             Subject::Tool { command } => {
                 let mut shell = Command::new("sh");

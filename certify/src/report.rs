@@ -37,13 +37,13 @@ pub fn outcome(judgement: &Judgement) -> Outcome {
 pub fn table(judgement: &Judgement) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["promise", "live states", judgement.model]);
+    table.set_header(["promise", "live states", judgement.model, "runs"]);
     for row in &judgement.rows {
         let word = |verdict: &Option<Verdict>| match verdict {
             Some(verdict) => Cell::new(verdict.word()),
             None => Cell::new("–").set_alignment(CellAlignment::Left),
         };
-        table.add_row([Cell::new(row.promise.name()), word(&row.live), word(&row.crash)]);
+        table.add_row([Cell::new(row.promise.name()), word(&row.live), word(&row.crash), word(&row.runs)]);
     }
     table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
@@ -64,7 +64,7 @@ pub fn text(judgement: &Judgement) -> String {
                 Verdict::NotAsked { why } => {
                     let _ = writeln!(out, "\n{name} was not asked ({model}): {why}");
                 }
-                Verdict::Unknown { .. } | Verdict::Proved => {}
+                Verdict::Unknown { .. } | Verdict::Proved | Verdict::Held { .. } => {}
             }
         }
     }
@@ -80,6 +80,9 @@ pub fn text(judgement: &Judgement) -> String {
         "\n{} deploys, {} releases, {} operations, {} effects, {} sync calls.",
         judgement.deploys, judgement.releases, judgement.ops, judgement.effects, judgement.syncs,
     );
+    for tried in &judgement.tried {
+        let _ = writeln!(out, "{}: {}.", tried.promise.name(), tried.what);
+    }
     if unknown.is_none() {
         let readers = judgement.readers;
         let _ = writeln!(
@@ -100,5 +103,6 @@ pub fn text(judgement: &Judgement) -> String {
 
 fn verdicts<'a>(row: &'a Row, model: &'a str) -> impl Iterator<Item = (&'a str, &'a Verdict)> {
     let live = row.live.iter().map(|verdict| ("live states", verdict));
-    live.chain(row.crash.iter().map(move |verdict| (model, verdict)))
+    let crash = row.crash.iter().map(move |verdict| (model, verdict));
+    live.chain(crash).chain(row.runs.iter().map(|verdict| ("runs", verdict)))
 }

@@ -14,6 +14,7 @@ use cutover_certify::trace_file::{
     self, About, Encoding, History, Recorded, TraceFileError, Writer, convert, tell,
 };
 use cutover_certify::tree::show_path;
+use simfs::ContentBytes;
 
 use crate::output::Output;
 use crate::{Failure, write_json};
@@ -89,6 +90,7 @@ const STACK_BYTES: usize = 512 << 20;
 pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let (mut all, mut judging): (Option<Judgement>, Duration) = (None, Duration::ZERO);
+    let mut content = Vec::new();
     for path in &options.traces {
         let recorded = read(path, &options.reading)?;
         for history in recorded.histories {
@@ -96,8 +98,9 @@ pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
             if options.traces.len() > 1 {
                 what = format!("{}: {what}", show_path(path)).trim_end().to_owned();
             }
-            let (judgement, took) = judge_history(history)?;
+            let (judgement, took, bytes) = judge_history(history)?;
             judging += took;
+            content.push(bytes);
             all = Some(match all {
                 Some(before) => before.and(judgement, &what),
                 None => judgement,
@@ -108,7 +111,7 @@ pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
     let judgement = all.ok_or_else(|| Failure::new("no history was read", "name a trace file"))?;
     let outcome = report::outcome(&judgement);
     if let Some(file) = &options.json {
-        write_json(file, &judgement, outcome)?;
+        write_json(file, &judgement, &content, outcome)?;
     }
     let text = format!(
         "{}Read and judged in {:.1} s, of which {:.1} s for judging.\n",
@@ -121,11 +124,11 @@ pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-fn judge_history(history: History) -> Result<(Judgement, Duration), Failure> {
+fn judge_history(history: History) -> Result<(Judgement, Duration, ContentBytes), Failure> {
     let judged = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
         let started = Instant::now();
         let judgement = judge_trace(&history.trace, &history.scenario, &simfs::POSIX);
-        (judgement, started.elapsed())
+        (judgement, started.elapsed(), ContentBytes::of(&history.trace))
     });
     let failed = |error| Failure::new(format!("cannot start a thread: {error}"), "check the system's limits");
     match judged.map_err(failed)?.join() {

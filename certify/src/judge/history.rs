@@ -63,6 +63,8 @@ pub(crate) enum Current {
     Release(usize),
     Nothing,
     Elsewhere(&'static str),
+    /// What a power loss before this history had left there, and is not a whole release.
+    AsFound,
 }
 
 /// A switch from one directory to another.
@@ -96,6 +98,12 @@ pub(crate) struct History {
     pub(crate) segments: Vec<Segment>,
     /// Acknowledgements of something that is not what was deployed.
     pub(crate) false_acks: Vec<(Seq, u32, String)>,
+    /// Something was acknowledged before op 0, and the power loss before it has not taken it.
+    pub(crate) acked_before: bool,
+    /// The first crash point that this history answers for: 0, unless it began with what was already broken.
+    pub(crate) judged_from: Seq,
+    /// Where `current` led at op 0, if not to a whole release or to nothing: a directory, or something else.
+    pub(crate) as_found: Option<Option<simfs::Ino>>,
 }
 
 impl History {
@@ -108,7 +116,13 @@ impl History {
             current: Vec::new(),
             segments: Vec::new(),
             false_acks: Vec::new(),
+            acked_before: false,
+            judged_from: 0,
+            as_found: None,
         };
+        if let Some(past) = &scenario.past {
+            past.inherit(&mut history, trace, scenario);
+        }
         history.follow_current(trace, scenario);
         history.judge_acks(trace, scenario);
         history.segments = history.permissions(trace);
@@ -144,6 +158,9 @@ impl History {
 
     /// The first acknowledgement of all.
     pub(crate) fn first_ack(&self) -> Option<Seq> {
+        if self.acked_before {
+            return Some(0);
+        }
         self.deploys.iter().filter_map(|deploy| deploy.ack).min()
     }
 
@@ -156,8 +173,10 @@ impl History {
         let mut next = Some(0);
         while let Some(k) = next {
             let (end, cells) = walk_live(trace, k, &scenario.mount, &path);
-            next = next_change(trace, &cells, k);
+            let turn = self.turning_point(k).filter(|turn| *turn <= trace.last());
+            next = next_change(trace, &cells, k).into_iter().chain(turn).min();
             let now = match end {
+                _ if self.is_as_found(k, &end) => Current::AsFound,
                 End::Dir { ino, path } => {
                     let known = roots.get(&ino).copied();
                     let to = known.unwrap_or_else(|| self.add_release(trace, scenario, k, ino, path));
@@ -240,6 +259,7 @@ impl History {
                 }
                 Current::Nothing => Some("`current` resolves to nothing".to_owned()),
                 Current::Elsewhere(what) => Some(format!("`current` resolves to {what}")),
+                Current::AsFound => Some("`current` is what the power loss had left".to_owned()),
             };
             if let Some(wrong) = wrong {
                 self.false_acks.push((ack, number, wrong));
@@ -250,7 +270,7 @@ impl History {
     fn permissions(&self, trace: &Trace) -> Vec<Segment> {
         let mut segments: Vec<Segment> = Vec::new();
         let mut permitted: Vec<usize> = Vec::new();
-        let mut acked = false;
+        let mut acked = self.acked_before;
         let mut lo = 0;
         let numbers: FxHashMap<u32, usize> =
             self.deploys.iter().enumerate().rev().map(|(at, deploy)| (deploy.number, at)).collect();

@@ -71,6 +71,7 @@ impl Live<'_> {
             Promise::PreviousIntact => self.previous_intact(),
             Promise::SharedIntact => self.shared_intact(),
             Promise::Retention => self.retention(),
+            Promise::Recoverable | Promise::FailedIsFailed => None,
         }
     }
 
@@ -120,6 +121,7 @@ impl Live<'_> {
                 Current::Elsewhere(what) => {
                     all.push((*from, Box::new(move || format!("`current` resolves to {what}"))));
                 }
+                Current::AsFound => {}
             }
         }
         for (at, deploy, wrong) in &self.history.false_acks {
@@ -218,8 +220,8 @@ impl Live<'_> {
                     "{} is gone, though {keep} releases are to be kept",
                     self.history.releases[*missing].name()
                 )
-            } else if left > kept.len() && !end.cleanup_pending {
-                format!("{left} releases are there instead of {}", kept.len())
+            } else if left > keep && !end.cleanup_pending {
+                format!("{left} releases are there instead of {keep}")
             } else {
                 return None;
             };

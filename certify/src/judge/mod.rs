@@ -5,12 +5,14 @@
 //! tool and never asks one: what a release should be comes from the source it was told to deploy ([`expect`]).
 
 mod change;
+pub mod classes;
 mod decide;
 pub mod expect;
 mod golden;
 mod history;
 mod live;
 mod oracle;
+mod past;
 mod power;
 mod protect;
 mod readers;
@@ -23,6 +25,7 @@ use serde::Serialize;
 use simfs::{Crashes, MarkKind, Model, Name, Trace, View};
 
 pub use expect::{Adds, Expect};
+pub use past::{Past, Pasts};
 
 use crate::tree::Tree;
 use history::{Current, History};
@@ -48,11 +51,15 @@ pub enum Promise {
     SharedIntact,
     /// At a deploy's end the declared number of releases remains.
     Retention,
+    /// After a power loss or a kill, running the tool again succeeds, and all of the above hold.
+    Recoverable,
+    /// A fault never ends in exit status 0 with a wrong tree.
+    FailedIsFailed,
 }
 
 impl Promise {
     /// All, in the order of the verdict table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::CurrentComplete,
         Self::NeverAbsent,
         Self::DurableAck,
@@ -61,6 +68,8 @@ impl Promise {
         Self::PreviousIntact,
         Self::SharedIntact,
         Self::Retention,
+        Self::Recoverable,
+        Self::FailedIsFailed,
     ];
 
     /// Its name.
@@ -74,12 +83,14 @@ impl Promise {
             Self::PreviousIntact => "previous_intact",
             Self::SharedIntact => "shared_intact",
             Self::Retention => "retention",
+            Self::Recoverable => "recoverable",
+            Self::FailedIsFailed => "failed_is_failed",
         }
     }
 
     /// Whether it speaks about live states.
     pub fn is_about_live_states(self) -> bool {
-        self != Self::DurableAck
+        self != Self::DurableAck && !self.is_about_runs()
     }
 
     /// Whether it speaks about crash states.
@@ -87,7 +98,12 @@ impl Promise {
         !matches!(
             self,
             Self::NeverAbsent | Self::ImmutableAfterCutover | Self::ReadersWhole | Self::Retention
-        )
+        ) && !self.is_about_runs()
+    }
+
+    /// Whether it speaks about further runs of the tool, which can be tried and never enumerated.
+    pub fn is_about_runs(self) -> bool {
+        matches!(self, Self::Recoverable | Self::FailedIsFailed)
     }
 }
 
@@ -97,6 +113,13 @@ impl Promise {
 pub enum Verdict {
     /// Holds in all states of the recorded run.
     Proved,
+    /// Held in each of the runs that were tried, of what can only be tried.
+    Held {
+        /// Runs in which it held.
+        held: u32,
+        /// Runs.
+        of: u32,
+    },
     /// Nothing to judge, and why.
     NotAsked {
         /// What was not declared, or not exercised.
@@ -117,8 +140,9 @@ impl Verdict {
         match self {
             Self::NotAsked { .. } => 0,
             Self::Proved => 1,
-            Self::Unknown { .. } => 2,
-            Self::Broken(_) => 3,
+            Self::Held { .. } => 2,
+            Self::Unknown { .. } => 3,
+            Self::Broken(_) => 4,
         }
     }
 
@@ -133,13 +157,14 @@ impl Verdict {
         }
     }
 
-    /// One word, as in the table.
-    pub fn word(&self) -> &'static str {
+    /// A word or two, as in the table.
+    pub fn word(&self) -> String {
         match self {
-            Self::Proved => "proved",
-            Self::NotAsked { .. } => "not asked",
-            Self::Unknown { .. } => "unknown",
-            Self::Broken(_) => "BROKEN",
+            Self::Proved => "proved".to_owned(),
+            Self::Held { held, of } => format!("held {held}/{of}"),
+            Self::NotAsked { .. } => "not asked".to_owned(),
+            Self::Unknown { .. } => "unknown".to_owned(),
+            Self::Broken(_) => "BROKEN".to_owned(),
         }
     }
 }
@@ -179,6 +204,8 @@ pub struct Scenario {
     pub expect: Expect,
     /// How many releases are to be kept, if declared.
     pub keep: Option<usize>,
+    /// What was promised before, if the disk is a rebooted one.
+    pub past: Option<std::sync::Arc<Past>>,
 }
 
 impl Scenario {
@@ -209,12 +236,14 @@ pub struct Row {
     pub live: Option<Verdict>,
     /// Over crash states under the model; none where it does not speak about them.
     pub crash: Option<Verdict>,
+    /// Over further runs of the tool; none where it does not speak about them.
+    pub runs: Option<Verdict>,
 }
 
 impl Row {
     /// Its verdicts.
     pub fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
-        self.live.iter().chain(&self.crash)
+        self.live.iter().chain(&self.crash).chain(&self.runs)
     }
 }
 
@@ -239,6 +268,21 @@ pub struct Judgement {
     pub syncs: usize,
     /// What was decided about readers.
     pub readers: Readers,
+    /// The further runs that were made.
+    pub tried: Vec<Tried>,
+}
+
+/// Further runs of the tool, of one kind.
+#[derive(Clone, Debug, Serialize)]
+pub struct Tried {
+    /// The promise that they were made for.
+    pub promise: Promise,
+    /// What was tried, out of what, in words.
+    pub what: String,
+    /// Runs.
+    pub runs: u32,
+    /// What random choices were made from.
+    pub seed: u64,
 }
 
 impl Judgement {
@@ -247,7 +291,8 @@ impl Judgement {
     #[must_use]
     pub fn and(mut self, other: Self, what: &str) -> Self {
         for (row, other) in self.rows.iter_mut().zip(other.rows) {
-            let pairs = [(&mut row.live, other.live), (&mut row.crash, other.crash)];
+            let pairs =
+                [(&mut row.live, other.live), (&mut row.crash, other.crash), (&mut row.runs, other.runs)];
             for (mine, theirs) in pairs {
                 if let (Some(mine), Some(theirs)) = (mine, theirs)
                     && theirs.rank() > mine.rank()
@@ -263,7 +308,16 @@ impl Judgement {
         self.effects += other.effects;
         self.syncs += other.syncs;
         self.readers = self.readers.and(other.readers);
+        self.tried.extend(other.tried);
         self
+    }
+
+    /// Adds what came of further runs.
+    pub fn add_runs(&mut self, promise: Promise, verdict: Verdict, tried: Vec<Tried>) {
+        if let Some(row) = self.rows.iter_mut().find(|row| row.promise == promise) {
+            row.runs = Some(verdict);
+        }
+        self.tried.extend(tried);
     }
 
     /// Whether some verdict has this word.
@@ -280,8 +334,7 @@ impl Judgement {
 pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
     let crashes = Crashes::new(trace, model);
     let history = History::new(trace, scenario);
-    let shared = expect::shared_at(trace, 0, scenario)
-        .filter(|golden| scenario.expect.shared != SharedRule::None && golden.count() > 1);
+    let shared = past::shared(trace, scenario);
     let changes = live::changes(trace, &history, shared.as_ref());
     let protected = protect::protected(&history, scenario.keep, trace.last());
     let readers = readers::decide(trace, scenario, &history, &changes, &protected);
@@ -318,6 +371,10 @@ pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
                 }
                 verdict(found)
             }),
+            // A trace says nothing about further runs: whoever makes them adds their verdict.
+            runs: promise
+                .is_about_runs()
+                .then(|| Verdict::NotAsked { why: "no further runs were made".to_owned() }),
         }
     });
     Judgement {
@@ -330,7 +387,13 @@ pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
         effects: trace.effects().len(),
         syncs: trace.ops().iter().filter(|op| history::is_sync(&op.kind)).count(),
         readers: readers.readers,
+        tried: Vec::new(),
     }
+}
+
+/// An op of a trace in words.
+pub(crate) fn op_in_words(trace: &Trace, scenario: &Scenario, k: simfs::Seq) -> String {
+    words::Words::new(trace, scenario).op(k)
 }
 
 /// Judges a counterexample's disk again.

@@ -214,6 +214,8 @@ pub(crate) fn holds(promise: Promise, disk: &Disk, scenario: &Scenario, facts: &
         Promise::NeverAbsent
         | Promise::ImmutableAfterCutover
         | Promise::ReadersWhole
-        | Promise::Retention => true,
+        | Promise::Retention
+        | Promise::Recoverable
+        | Promise::FailedIsFailed => true,
     }
 }

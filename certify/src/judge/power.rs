@@ -90,7 +90,9 @@ impl Power<'_> {
             Promise::NeverAbsent
             | Promise::ImmutableAfterCutover
             | Promise::ReadersWhole
-            | Promise::Retention => None,
+            | Promise::Retention
+            | Promise::Recoverable
+            | Promise::FailedIsFailed => None,
         }?;
         let words = Words::new(self.crashes.trace(), self.scenario);
         let lines = words.counterexample(self.crashes, &found.broken, &found.sentence);
@@ -146,6 +148,7 @@ impl Power<'_> {
     fn current_complete(&self) -> Option<Found> {
         let last = self.crashes.trace().last();
         let (roots, permitted_from) = (self.roots(), self.history.permitted_from_all());
+        let judged = Window { lo: self.history.judged_from, hi: last };
         self.ways().iter().find_map(|way| {
             let text = || resolves_to(way, self.scenario);
             if way.end == End::Nothing {
@@ -153,17 +156,17 @@ impl Power<'_> {
                 return self.happens(way, Window { lo: first_ack, hi: last }, text);
             }
             let Some(release) = release_of(way, &roots) else {
-                return self.happens(way, self.all(), || format!("{}, which was never live", text()));
+                return self.happens(way, judged, || format!("{}, which was never live", text()));
             };
             let early = match permitted_from[release] {
                 Some(0) => None,
-                Some(from) => Some(Window { lo: 0, hi: from - 1 }),
-                None => Some(self.all()),
+                Some(from) => Some(judged.and(Window { lo: 0, hi: from - 1 })),
+                None => Some(judged),
             };
             let unpermitted = early.and_then(|window| {
                 self.happens(way, window, || format!("{}, which no deploy had put there yet", text()))
             });
-            unpermitted.or_else(|| self.differs(way, release, self.all(), text))
+            unpermitted.or_else(|| self.differs(way, release, judged, text))
         })
     }
 

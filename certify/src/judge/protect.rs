@@ -44,11 +44,13 @@ pub(crate) fn protected(history: &History, keep: Option<usize>, last: Seq) -> Ve
         }
     };
     for (at, cutover) in history.cutovers.iter().enumerate() {
-        let next = history.cutovers.get(at + 1).map_or(last, |next| next.at - 1);
+        let next = history.cutovers.get(at + 1).map_or(Some(last), |next| next.at.checked_sub(1));
         if let (Some(from), Some(deploy)) = (cutover.from, cutover.deploy) {
             let deploy = &history.deploys[deploy];
             add(from, deploy.begin, deploy.end.map_or(deploy.until, |end| end.at));
         }
+        // Before this history, one cutover followed another at once.
+        let Some(next) = next else { continue };
         for release in kept(history, at, keep.unwrap_or(0)) {
             if release != cutover.to {
                 add(release, cutover.at, next);

@@ -190,6 +190,7 @@ fn through_current(trace: &Trace, history: &History) -> Vec<Fault> {
                 fault(ack.max(*from), None, "nothing".to_owned())
             }
             Current::Elsewhere(what) => fault(*from, None, (*what).to_owned()),
+            Current::AsFound => None,
         }
     });
     found.collect()

@@ -356,7 +356,7 @@ impl Loader {
                 subject: history.subject.0.to_vec(),
                 cut_short: history.cut_short,
             },
-            scenario: Scenario { mount, deploy_path, sources, expect, keep },
+            scenario: Scenario { mount, deploy_path, sources, expect, keep, past: None },
             trace: Trace::new(),
             live: Live::default(),
             begun: false,

@@ -7,7 +7,7 @@ use globset::Glob;
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 use simfs::fs::{Allocate, Caller, Fs, FsResult, RenameHow, XattrHow};
-use simfs::{Ino, Kind, MarkKind, OpKind, SyncScope, Trace};
+use simfs::{BlockStore, Ino, Kind, MarkKind, OpKind, SyncScope, Trace};
 
 use super::*;
 use crate::judge::{Adds, Expect, SharedRule, judge};
@@ -21,7 +21,7 @@ fn names(path: &str) -> Vec<simfs::Name> {
 }
 
 fn source(text: &[u8]) -> Arc<Tree> {
-    let file = |bytes: &[u8]| Node::File { mode: 0o644, content: Content::read(bytes).unwrap() };
+    let file = |bytes: &[u8]| Node::File { mode: 0o644, content: Content::read(bytes, &BlockStore::default()).unwrap() };
     let nodes = [
         (&b""[..], Node::Dir { mode: 0o755 }),
         (b"a", Node::Dir { mode: 0o2755 }),
@@ -45,6 +45,7 @@ fn scenario() -> Scenario {
             mode_mask: 0o755,
         },
         keep: Some(3),
+        past: None,
     }
 }
 

@@ -17,8 +17,8 @@ mod operations;
 mod programs;
 mod replay;
 mod restoring;
-mod sharing;
 mod schedules;
+mod sharing;
 mod syncs;
 mod system_calls;
 
