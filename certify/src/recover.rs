@@ -16,6 +16,12 @@ use crate::rerun::{Fate, Ran, Reruns};
 /// How many states are tried unless somebody says otherwise: after a power loss, and again so many after a kill.
 pub const MOST: u32 = 64;
 
+/// The most crash points of the recorded history that are looked at.
+const MOST_POINTS: usize = 4000;
+
+/// And of each of the second runs.
+const MOST_POINTS_AGAIN: usize = 24;
+
 /// One in so many runs is told the next version instead of the same.
 const NEXT_VERSION_ONE_IN: usize = 4;
 
@@ -84,7 +90,8 @@ pub fn recover(
         ran: None,
         lines: Vec::new(),
     };
-    let survey = classes::survey(&first.crashes, &recording.scenario, &first.pasts, options.seed);
+    let survey =
+        classes::survey(&first.crashes, &recording.scenario, &first.pasts, MOST_POINTS, options.seed);
     let mut tried = Vec::new();
     let mut jobs = Vec::new();
     for (found, killed) in [(&survey.lost, false), (&survey.killed, true)] {
@@ -172,8 +179,13 @@ fn choose_again(before: &[Before<'_>], options: Options, rng: &mut Rng, plan: &P
     let mut seen = std::collections::BTreeSet::new();
     for (of, history) in before.iter().enumerate() {
         let Some(ran) = history.ran else { continue };
-        let survey =
-            classes::survey(&history.crashes, &ran.scenario, &history.pasts, options.seed ^ of as u64);
+        let survey = classes::survey(
+            &history.crashes,
+            &ran.scenario,
+            &history.pasts,
+            MOST_POINTS_AGAIN,
+            options.seed ^ of as u64,
+        );
         for (found, killed) in [(&survey.lost, false), (&survey.killed, true)] {
             states += found.states;
             let mut chosen = choose(found, killed, usize::MAX, rng);

@@ -24,8 +24,6 @@ use crate::tree::show;
 /// How far below the deploy path entries are told apart by themselves.
 pub const DEPTH: usize = 3;
 
-/// The most crash points that are looked at in one trace.
-const MOST_POINTS: usize = 6000;
 /// At each crash point: states of which each free effect has survived by the toss of a coin.
 const RANDOM_STATES: usize = 2;
 /// Where something becomes durable or is reported: how many free effects are tried alone, and left out alone.
@@ -65,15 +63,21 @@ pub struct Survey {
 
 /// Looks at the states of a trace from its first deploy on: at each crash point the least one, the whole live state,
 /// random ones, each new effect alone with what it requires; and where something becomes durable or is reported, free
-/// effects alone and all but one.
-pub fn survey(crashes: &Crashes<'_>, scenario: &Scenario, pasts: &Pasts<'_>, seed: u64) -> Survey {
+/// effects alone and all but one. Of more than `most_points` crash points, so many are looked at.
+pub fn survey(
+    crashes: &Crashes<'_>,
+    scenario: &Scenario,
+    pasts: &Pasts<'_>,
+    most_points: usize,
+    seed: u64,
+) -> Survey {
     let trace = crashes.trace();
     let first = trace.marks().first().map_or(0, |mark| mark.after);
     let mut points: Vec<Seq> = (first..=trace.last()).collect();
     let mut rng = Rng::with_seed(seed);
-    if points.len() > MOST_POINTS {
+    if points.len() > most_points {
         rng.shuffle(&mut points);
-        points.truncate(MOST_POINTS);
+        points.truncate(most_points);
     }
     let points: FxHashSet<Seq> = points.into_iter().collect();
     let turns: FxHashSet<Seq> = trace.marks().iter().map(|mark| mark.after).collect();
