@@ -8,6 +8,7 @@ use globset::Glob;
 use regex::bytes::Regex;
 
 use crate::app::{Content, SharedEntry};
+use crate::failed::Faults;
 use crate::judge::{Adds, Expect, SharedRule};
 
 /// Runs a deploy tool against an embedded SSH server on a simulated disk, and decides for every instant and every
@@ -191,6 +192,11 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     pub recoveries: Option<u32>,
 
+    /// How many faults (EIO, ENOSPC, kills …) to try in the middle of a deploy, chosen at random, or `all`; 0 asks
+    /// nothing about failures [default: all; with `run` 0]
+    #[arg(long, value_name = "N", value_parser = faults)]
+    pub faults: Option<Faults>,
+
     /// What random choices are made from
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -293,6 +299,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(n @ 1..=86_400) => Ok(Duration::from_secs(n)),
         _ => Err("has to be a whole number of seconds, from 1 to 86400".to_owned()),
+    }
+}
+
+fn faults(text: &str) -> Result<Faults, String> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Faults::All),
+        (_, Ok(most)) => Ok(Faults::Some(most)),
+        _ => Err("has to be a number, or `all`".to_owned()),
     }
 }
 

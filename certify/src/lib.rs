@@ -2,13 +2,15 @@
 //! instant and every possible power loss whether `current` resolves to a complete release.
 //!
 //! - [`record`] runs the tool ([`tool`]) and yields a trace. - [`judge`] decides every promise over a trace.
-//! - [`recover`] runs it again on what a power loss or a kill has left. - [`trace_file`] keeps a recording in a file.
+//! - [`recover`] runs it again on what a power loss or a kill has left, [`failed`] on a disk that fails.
+//! - [`trace_file`] keeps a recording in a file.
 //! - [`report`] tells a person. [`app`] is the bundled application.
 //!
 //! Never depends on a deploy tool, ours included.
 
 pub mod app;
 pub mod cli;
+pub mod failed;
 mod jail;
 pub mod judge;
 pub mod record;

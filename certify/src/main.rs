@@ -19,6 +19,7 @@ use simfs::ContentBytes;
 
 use cutover_certify::app;
 use cutover_certify::cli::{Cli, Common, Verb};
+use cutover_certify::failed::{Faults, failed_is_failed};
 use cutover_certify::judge::{Judgement, Promise, SharedRule, judge};
 use cutover_certify::record::{CutShort, Plan, Progress, RecordError, Recording, Subject, record};
 use cutover_certify::recover::{self, recover};
@@ -81,10 +82,7 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let (recording, mut judgement, mut judging) = history(&plan, "", &mut keeper, &stop)?;
     let mut content = vec![ContentBytes::of(&recording.trace)];
-    let most = common.recoveries.unwrap_or(if is_ours { recover::MOST } else { 0 });
-    if most > 0 {
-        recoveries(&plan, &recording, recover::Options { most, seed: common.seed }, &mut judgement, &stop)?;
-    }
+    further_runs(&plan, &recording, &common, is_ours, &mut judgement, &stop)?;
     if from_nothing {
         plan.deploy_path_exists = false;
         plan.shared.clear();
@@ -125,7 +123,7 @@ fn history(
     if let Some(cut) = &recording.cut_short {
         console.tool_output(cut);
         if stop.load(Ordering::Relaxed) {
-            return Err(interrupted());
+            return Err(was_interrupted());
         }
         if !recording.trace.marks().iter().any(|mark| matches!(mark.kind, simfs::MarkKind::Ack { .. })) {
             return Err(Failure::new(
@@ -140,25 +138,43 @@ fn history(
     Ok((recording, judgement, started.elapsed()))
 }
 
-/// Runs the tool again on what power losses and kills leave.
-fn recoveries(
+/// Runs the tool again on what power losses and kills leave, and on a disk that fails.
+fn further_runs(
     plan: &Plan,
     recording: &Recording,
-    options: recover::Options,
+    common: &Common,
+    is_ours: bool,
     judgement: &mut Judgement,
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
-    let console = Console::new(0);
-    console.runs("running it again after power losses and kills");
-    let tick = || console.bar.inc(1);
-    let recovered = recover(plan, recording, options, &tick, &|| stop.load(Ordering::Relaxed));
-    console.bar.finish_and_clear();
-    let recovered = recovered.map_err(|error| could_not_record(&error))?.ok_or_else(interrupted)?;
-    judgement.add_runs(Promise::Recoverable, recovered.verdict, recovered.tried);
+    let most = common.recoveries.unwrap_or(if is_ours { recover::MOST } else { 0 });
+    let faults = common.faults.unwrap_or(if is_ours { Faults::All } else { Faults::Some(0) });
+    let seed = common.seed;
+    let interrupted = || stop.load(Ordering::Relaxed);
+    let mut runs = |promise, what, make: &dyn Fn(&(dyn Fn() + Sync)) -> _| {
+        let console = Console::new(0);
+        console.runs(what);
+        let tried: Result<Option<recover::Outcome>, RecordError> = make(&|| console.bar.inc(1));
+        console.bar.finish_and_clear();
+        let tried = tried.map_err(|error| could_not_record(&error))?.ok_or_else(was_interrupted)?;
+        judgement.add_runs(promise, tried.verdict, tried.tried);
+        Ok::<(), Failure>(())
+    };
+    if most > 0 {
+        let options = recover::Options { most, seed };
+        runs(Promise::Recoverable, "running it again after power losses and kills", &|tick| {
+            recover(plan, recording, options, tick, &interrupted)
+        })?;
+    }
+    if faults != Faults::Some(0) {
+        runs(Promise::FailedIsFailed, "running it on a disk that fails", &|tick| {
+            failed_is_failed(plan, recording, faults, seed, tick, &interrupted)
+        })?;
+    }
     Ok(())
 }
 
-fn interrupted() -> Failure {
+fn was_interrupted() -> Failure {
     Failure::new("interrupted", "nothing was left behind; run it again")
 }
 

@@ -15,7 +15,7 @@ use sshd_test::{Observer, Options, Server, SyncCall};
 
 use crate::app::{self, SharedEntry};
 use crate::judge::{Adds, Expect, Scenario, SharedRule};
-use crate::tool::{self, Ended, Reports};
+use crate::tool::{self, Ended, Order, Reports};
 use crate::tree::{self, Tree, TreeError};
 
 /// Where the application is deployed to, below the root of the disk.
@@ -108,6 +108,7 @@ impl std::fmt::Display for CutShort {
             Ended::Exit(status) => write!(out, "deploy {} failed with exit status {status}", self.deploy),
             Ended::TimedOut => write!(out, "deploy {} did not end within the time limit", self.deploy),
             Ended::Interrupted => write!(out, "deploy {} was interrupted", self.deploy),
+            Ended::Killed => write!(out, "deploy {} was killed", self.deploy),
         }
     }
 }
@@ -135,6 +136,9 @@ pub enum RecordError {
     /// A temporary directory could not be written.
     #[error("cannot prepare the run: {0}")]
     Prepare(io::Error),
+    /// A fault schedule means nothing.
+    #[error(transparent)]
+    Faults(#[from] simfs::fault::BadSchedule),
 }
 
 /// What is told while recording.
@@ -176,7 +180,8 @@ pub fn record(
         let task =
             Task { server: &server, deploy_path: &deploy_path, source: dir, deploy, work: work.path() };
         let command = task.command(&plan.subject).map_err(RecordError::Prepare)?;
-        let run = tool::run(command, &disk, deploy as u32, &plan.reports, plan.limit, interrupted)
+        let orders = || if interrupted() { Order::Interrupt } else { Order::GoOn };
+        let run = tool::run(command, &disk, deploy as u32, &plan.reports, plan.limit, &orders)
             .map_err(RecordError::Start)?;
         let settled = server.wait_idle(SETTLE);
         if !settled {

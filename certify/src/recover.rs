@@ -3,15 +3,17 @@
 //! One state of each class ([`crate::judge::classes`]) is tried, up to a bound; what was chosen is in the report. The tool
 //! is told the deploy that was under way, with the same version and source, and now and then the next one instead, as
 //! by a user who has moved on. It has to succeed, and the new history has to keep all promises, those of the old one
-//! included. Then the same again from states of these second runs: a power loss during recovery.
+//! included. After every other of these runs it is done once more, from a state in the middle of that run: a power
+//! loss during recovery. And a few clients are really killed, and the tool is run again on the same machine.
 
 use fastrand::Rng;
-use simfs::{CrashState, Crashes, Fs, POSIX, Seq, View};
+use simfs::fault::{Fault, Schedule, When};
+use simfs::{CrashState, Crashes, Fs, MarkKind, POSIX, Seq, View};
 
-use crate::judge::classes::{self, Classes};
-use crate::judge::{Counterexample, Pasts, Promise, Tried, Verdict, op_in_words};
+use crate::judge::classes::{self, Classes, Survey};
+use crate::judge::{Pasts, Promise, Scenario, Tried, Verdict, op_in_words};
 use crate::record::{Plan, RecordError, Recording};
-use crate::rerun::{Fate, Ran, Reruns};
+use crate::rerun::{Fate, Ran, Reruns, Start, Step, verdict};
 
 /// How many states are tried unless somebody says otherwise: after a power loss, and again so many after a kill.
 pub const MOST: u32 = 64;
@@ -25,10 +27,16 @@ const MOST_POINTS_AGAIN: usize = 24;
 /// One in so many runs is told the next version instead of the same.
 const NEXT_VERSION_ONE_IN: usize = 4;
 
+/// One in so many runs is itself interrupted.
+const AGAIN_ONE_IN: usize = 2;
+
+/// The most clients that are really killed.
+const REAL_KILLS: u32 = 8;
+
 /// What to try.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The most classes of each kind of which one state is tried; half as many of the second runs.
+    /// The most classes of each kind of which one state is tried.
     pub most: u32,
     /// What random choices are made from.
     pub seed: u64,
@@ -36,8 +44,8 @@ pub struct Options {
 
 /// What was tried, and what came of it.
 #[derive(Clone, Debug)]
-pub struct Recovered {
-    /// `held`, `broken` or `unknown`.
+pub struct Outcome {
+    /// `held`, `broken`, `unknown` or `not asked`.
     pub verdict: Verdict,
     /// For the report.
     pub tried: Vec<Tried>,
@@ -45,30 +53,56 @@ pub struct Recovered {
 
 /// A state to start from, and what to do there.
 struct Job {
-    /// In which history.
-    of: usize,
     state: CrashState,
     /// A kill, not a power loss.
     killed: bool,
     class: String,
     deploy: u32,
     told: u32,
+    /// The run is interrupted as well.
+    again: bool,
 }
 
-/// A state, told as it happened.
-struct Start {
-    lines: Vec<String>,
-    at: Seq,
-    survived: Vec<u32>,
+/// What came of a job, and of the one in the middle of it.
+struct Done {
+    fate: Fate,
+    again: Option<(Start, Fate)>,
+    /// The classes that the second state was chosen from.
+    classes: usize,
 }
 
-/// A history that a job starts in.
+/// A history that jobs start in.
 struct Before<'a> {
+    scenario: &'a Scenario,
     crashes: Crashes<'a>,
     pasts: Pasts<'a>,
-    ran: Option<&'a Ran>,
-    /// How it began.
-    lines: Vec<String>,
+}
+
+impl<'a> Before<'a> {
+    fn new(trace: &'a simfs::Trace, scenario: &'a Scenario) -> Self {
+        Self { scenario, crashes: Crashes::new(trace, &POSIX), pasts: Pasts::new(trace, scenario) }
+    }
+
+    fn survey(&self, most_points: usize, seed: u64) -> Survey {
+        classes::survey(&self.crashes, self.scenario, &self.pasts, most_points, seed)
+    }
+
+    /// Boots into a state and runs the tool.
+    fn start(&self, job: &Job, reruns: &Reruns<'_>) -> Result<Ran, RecordError> {
+        let disk = Fs::from_cells(View::crash(&self.crashes, &job.state).cells());
+        reruns.run(disk, self.pasts.at(job.state.at), &[Step::deploy(job.told)])
+    }
+
+    fn told(&self, job: &Job) -> Start {
+        let CrashState { at, extra } = &job.state;
+        let op = op_in_words(self.crashes.trace(), self.scenario, *at);
+        let what = if job.killed { "client killed" } else { "power loss" };
+        let mut lines = vec![format!("{what} after {op}, in deploy {}; what was left:", job.deploy)];
+        lines.extend(job.class.split("; ").map(|part| format!("  {part}")));
+        let again = if job.told == job.deploy { "again" } else { "instead" };
+        lines.push(format!("then, on that disk, deploy {} {again}:", job.told));
+        Start { lines, at: *at, survived: extra.iter().map(|effect| effect.0).collect() }
+    }
 }
 
 /// Tries to recover from states of a recorded history. None when it was interrupted.
@@ -81,170 +115,151 @@ pub fn recover(
     options: Options,
     tick: &(dyn Fn() + Sync),
     interrupted: &(dyn Fn() -> bool + Sync),
-) -> Result<Option<Recovered>, RecordError> {
+) -> Result<Option<Outcome>, RecordError> {
     let reruns = Reruns { plan, scenario: &recording.scenario, interrupted, tick };
-    let mut rng = Rng::with_seed(options.seed);
-    let first = Before {
-        crashes: Crashes::new(&recording.trace, &POSIX),
-        pasts: Pasts::new(&recording.trace, &recording.scenario),
-        ran: None,
-        lines: Vec::new(),
-    };
-    let survey =
-        classes::survey(&first.crashes, &recording.scenario, &first.pasts, MOST_POINTS, options.seed);
+    let seed = options.seed;
+    let tell =
+        |what: String, runs: usize| Tried { promise: Promise::Recoverable, what, runs: runs as u32, seed };
+    let mut rng = Rng::with_seed(seed);
+    let first = Before::new(&recording.trace, &recording.scenario);
+    let survey = first.survey(MOST_POINTS, seed);
     let mut tried = Vec::new();
     let mut jobs = Vec::new();
     for (found, killed) in [(&survey.lost, false), (&survey.killed, true)] {
-        let chosen = choose(found, killed, options.most as usize, &mut rng);
-        tried.push(Tried {
-            promise: Promise::Recoverable,
-            what: format!(
-                "{} classes of {} among {} that were looked at, {} tried",
-                found.members.len(),
-                if killed { "states after a killed client" } else { "crash states" },
-                found.states,
-                chosen.len(),
-            ),
-            runs: chosen.len() as u32,
-            seed: options.seed,
-        });
+        let mut chosen = jobs_of(found, killed);
+        rng.shuffle(&mut chosen);
+        chosen.truncate(options.most as usize);
+        let of = if killed { "states after a killed client" } else { "crash states" };
+        let (classes, states, chosen_count) = (found.members.len(), found.states, chosen.len());
+        let what = format!("{classes} classes of {of} among {states} looked at, {chosen_count} tried");
+        tried.push(tell(what, chosen_count));
         jobs.extend(chosen);
     }
-    assign(&mut jobs, std::slice::from_ref(&first), plan);
-    let ran = reruns.each(&jobs, |job| start(job, &first, &reruns))?;
+    for (at, job) in jobs.iter_mut().enumerate() {
+        job.again = at % AGAIN_ONE_IN == 0;
+        assign(job, &first, plan, at % NEXT_VERSION_ONE_IN == NEXT_VERSION_ONE_IN - 1);
+    }
+    let done = reruns.each(&jobs, |job| try_job(job, &first, &reruns, seed))?;
     if interrupted() {
         return Ok(None);
     }
     let mut fates: Vec<(Start, Fate)> = Vec::new();
-    let mut second = Vec::new();
-    for (job, ran) in jobs.iter().zip(&ran) {
-        let (fate, start) = (ran.fate(), told(job, &first, &recording.scenario));
-        if fate == Fate::Held {
-            second.push(Before {
-                crashes: Crashes::new(&ran.trace, &POSIX),
-                pasts: Pasts::new(&ran.trace, &ran.scenario),
-                ran: Some(ran),
-                lines: start.lines.clone(),
-            });
+    let (mut again, mut classes) = (0, 0);
+    for (job, done) in jobs.iter().zip(done) {
+        let start = first.told(job);
+        if let Some((second, fate)) = done.again {
+            (again, classes) = (again + 1, classes + done.classes);
+            let lines = start.lines.iter().cloned().chain(second.lines).collect();
+            fates.push((Start { lines, ..start.clone() }, fate));
         }
-        fates.push((start, fate));
+        fates.push((start, done.fate));
     }
-    let (again, what) = choose_again(&second, options, &mut rng, plan);
-    tried.push(Tried { promise: Promise::Recoverable, what, runs: again.len() as u32, seed: options.seed });
-    let ran = reruns.each(&again, |job| {
-        let ran = start(job, &second[job.of], &reruns)?;
-        Ok(ran.fate())
-    })?;
+    let what = format!(
+        "a second power loss or kill in the middle of {again} of these runs, each from one of {classes} classes \
+         (depth 2)"
+    );
+    tried.push(tell(what, again));
+    let kills = real_kills(plan, &first, &mut rng, options.most.min(REAL_KILLS));
+    let killed = reruns.each(&kills, |kill| really_kill(kill, &first, &reruns))?;
     if interrupted() {
         return Ok(None);
     }
-    for (job, fate) in again.iter().zip(ran) {
-        let before = &second[job.of];
-        let scenario = before.ran.map_or(&recording.scenario, |ran| &ran.scenario);
-        let mut start = told(job, before, scenario);
-        start.lines.splice(0..0, before.lines.iter().cloned());
-        fates.push((start, fate));
+    let killed: Vec<(Start, Fate)> = killed.into_iter().flatten().collect();
+    tried.push(tell(
+        format!("client processes really killed, the tool run again: {}", killed.len()),
+        killed.len(),
+    ));
+    fates.extend(killed);
+    Ok(Some(Outcome { verdict: verdict(&fates), tried }))
+}
+
+/// One state of each class.
+fn jobs_of(found: &Classes, killed: bool) -> Vec<Job> {
+    let job = |(class, state): (&String, &CrashState)| Job {
+        state: state.clone(),
+        killed,
+        class: class.clone(),
+        deploy: 0,
+        told: 0,
+        again: false,
+    };
+    found.members.iter().map(job).collect()
+}
+
+/// What the tool is told: the deploy that was under way, or the one after it.
+fn assign(job: &mut Job, before: &Before<'_>, plan: &Plan, next: bool) {
+    job.deploy = before.pasts.deploy_at(job.state.at);
+    let there = (job.deploy as usize) < plan.sources.len();
+    job.told = if next && there { job.deploy + 1 } else { job.deploy };
+}
+
+fn try_job(job: &Job, first: &Before<'_>, reruns: &Reruns<'_>, seed: u64) -> Result<Done, RecordError> {
+    let ran = first.start(job, reruns)?;
+    let fate = ran.fate();
+    let mut done = Done { fate, again: None, classes: 0 };
+    if !job.again || done.fate != Fate::Held {
+        return Ok(done);
     }
-    Ok(Some(Recovered { verdict: verdict(fates), tried }))
-}
-
-/// Boots into a state and runs the tool.
-fn start(job: &Job, before: &Before<'_>, reruns: &Reruns<'_>) -> Result<Ran, RecordError> {
-    let disk = Fs::from_cells(View::crash(&before.crashes, &job.state).cells());
-    reruns.run(disk, before.pasts.at(job.state.at), &[job.told])
-}
-
-/// One state of each class, of as many classes as allowed.
-fn choose(found: &Classes, killed: bool, most: usize, rng: &mut Rng) -> Vec<Job> {
-    let mut jobs: Vec<Job> = found
-        .members
-        .iter()
-        .map(|(class, state)| Job {
-            of: 0,
-            state: state.clone(),
-            killed,
-            class: class.clone(),
-            deploy: 0,
-            told: 0,
-        })
-        .collect();
+    let second = Before::new(&ran.trace, &ran.scenario);
+    let mut rng = Rng::with_seed(seed ^ (u64::from(job.state.at) << 1 | u64::from(job.killed)));
+    let survey = second.survey(MOST_POINTS_AGAIN, rng.u64(..));
+    let mut jobs = jobs_of(&survey.lost, false);
+    jobs.extend(jobs_of(&survey.killed, true));
+    done.classes = jobs.len();
     rng.shuffle(&mut jobs);
-    jobs.truncate(most);
-    jobs
+    if let Some(mut job) = jobs.pop() {
+        assign(&mut job, &second, reruns.plan, false);
+        let fate = second.start(&job, reruns)?.fate();
+        done.again = Some((second.told(&job), fate));
+    }
+    Ok(done)
 }
 
-/// The states of second runs, over all of them one of each class.
-fn choose_again(before: &[Before<'_>], options: Options, rng: &mut Rng, plan: &Plan) -> (Vec<Job>, String) {
-    let (mut states, mut jobs) = (0, Vec::new());
-    let mut seen = std::collections::BTreeSet::new();
-    for (of, history) in before.iter().enumerate() {
-        let Some(ran) = history.ran else { continue };
-        let survey = classes::survey(
-            &history.crashes,
-            &ran.scenario,
-            &history.pasts,
-            MOST_POINTS_AGAIN,
-            options.seed ^ of as u64,
-        );
-        for (found, killed) in [(&survey.lost, false), (&survey.killed, true)] {
-            states += found.states;
-            let mut chosen = choose(found, killed, usize::MAX, rng);
-            chosen.retain(|job| seen.insert((killed, job.class.clone())));
-            jobs.extend(chosen.into_iter().map(|job| Job { of, ..job }));
+/// A client that is to be killed.
+struct Kill {
+    deploy: u32,
+    /// The op, counted from the beginning of its deploy.
+    op: Seq,
+    /// The op before its deploy.
+    begin: Seq,
+}
+
+/// Ops of the recorded deploys, chosen at random.
+fn real_kills(plan: &Plan, first: &Before<'_>, rng: &mut Rng, most: u32) -> Vec<Kill> {
+    let marks = first.crashes.trace().marks();
+    let mut kills = Vec::new();
+    for mark in marks {
+        let MarkKind::Begin { deploy } = mark.kind else { continue };
+        let ends = |kind: &MarkKind| matches!(kind, MarkKind::End { deploy: ended, .. } if *ended == deploy);
+        let end = marks.iter().find(|mark| ends(&mark.kind)).map_or(mark.after, |mark| mark.after);
+        if deploy as usize <= plan.sources.len() {
+            kills.extend((1..=end - mark.after).map(|op| Kill { deploy, op, begin: mark.after }));
         }
     }
-    rng.shuffle(&mut jobs);
-    jobs.truncate(options.most as usize / 2);
-    assign(&mut jobs, before, plan);
-    let what = format!(
-        "a second crash or kill, during these runs: {} classes among {states} states, {} tried (depth 2)",
-        seen.len(),
-        jobs.len(),
-    );
-    (jobs, what)
+    rng.shuffle(&mut kills);
+    kills.truncate(most as usize);
+    kills
 }
 
-/// What the tool is told: the deploy that was under way; now and then the one after it.
-fn assign(jobs: &mut [Job], before: &[Before<'_>], plan: &Plan) {
-    for (at, job) in jobs.iter_mut().enumerate() {
-        job.deploy = before[job.of].pasts.deploy_at(job.state.at);
-        let next = at % NEXT_VERSION_ONE_IN == NEXT_VERSION_ONE_IN - 1;
-        let there = (job.deploy as usize) < plan.sources.len();
-        job.told = if next && there { job.deploy + 1 } else { job.deploy };
-    }
-}
-
-fn told(job: &Job, before: &Before<'_>, scenario: &crate::judge::Scenario) -> Start {
-    let CrashState { at, extra } = &job.state;
-    let op = op_in_words(before.crashes.trace(), scenario, *at);
-    let what = if job.killed { "client killed" } else { "power loss" };
-    let mut lines = vec![format!("{what} after {op}, in deploy {}; what was left:", job.deploy)];
-    lines.extend(job.class.split("; ").map(|part| format!("  {part}")));
-    let again = if job.told == job.deploy { "again" } else { "instead" };
-    lines.push(format!("then, on that disk, deploy {} {again}:", job.told));
-    Start { lines, at: *at, survived: extra.iter().map(|effect| effect.0).collect() }
-}
-
-/// The verdict over all runs; of those that failed the first.
-fn verdict(fates: Vec<(Start, Fate)>) -> Verdict {
-    let of = fates.len() as u32;
-    let held = fates.iter().filter(|(_, fate)| *fate == Fate::Held).count() as u32;
-    let mut unknown = None;
-    for (start, fate) in fates {
-        match fate {
-            Fate::Broken(lines) => {
-                let count = format!("in {} of {of} runs; the first of them:", of - held);
-                let lines = std::iter::once(count).chain(start.lines).chain(lines).collect();
-                return Verdict::Broken(Counterexample { at: start.at, lines, survived: start.survived });
-            }
-            Fate::Unknown(why) => unknown = Some(why),
-            Fate::Interrupted => unknown = Some("a run was interrupted".to_owned()),
-            Fate::Held => {}
-        }
-    }
-    match unknown {
-        Some(why) => Verdict::Unknown { why },
-        None if of == 0 => Verdict::NotAsked { why: "there was no state to start from".to_owned() },
-        None => Verdict::Held { held, of },
-    }
+/// Runs a deploy on the disk that it began on, kills it at an op, and runs it again on the same machine. Nothing if it
+/// never came to that op.
+fn really_kill(
+    kill: &Kill,
+    first: &Before<'_>,
+    reruns: &Reruns<'_>,
+) -> Result<Option<(Start, Fate)>, RecordError> {
+    let trace = first.crashes.trace();
+    let disk = Fs::from_cells(View::live(trace, kill.begin).cells());
+    let faults = Schedule::one(When::op(kill.op), Fault::Hang);
+    let killed = Step { deploy: kill.deploy, faults, kill_when_hanging: true, new_history: false };
+    let again = Step { new_history: true, ..Step::deploy(kill.deploy) };
+    let ran = reruns.run(disk, first.pasts.at(kill.begin), &[killed, again])?;
+    let Some(hit) = ran.hits.first() else { return Ok(None) };
+    let (deploy, op) = (kill.deploy, kill.op);
+    let lines = vec![
+        format!("the client of deploy {deploy} was killed while an op hung, which then went on: {hit}"),
+        format!("(op {op} of that deploy); then, on the same machine, deploy {deploy} again:"),
+    ];
+    let start = Start { lines, at: kill.begin + op, survived: Vec::new() };
+    Ok(Some((start, ran.fate())))
 }

@@ -1,16 +1,17 @@
-//! One more run of the tool, on a disk that somebody has prepared: a rebooted one, or one that fails.
+//! Further runs of the tool, on a disk that somebody has prepared: a rebooted one, or one that fails.
 //!
-//! Each run has a server, a mount and a trace of its own, and is judged by itself. Several go on at once; nothing is
-//! shared between them, and their results are in the order in which they were asked for, whatever ended first.
+//! Each has a server, a mount and a trace of its own, and is judged by itself. Several go on at once; nothing is shared
+//! between them, and their results are in the order in which they were asked for, whatever ended first.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use simfs::fault::{Hit, Schedule};
 use simfs::{Disk, Fs, MarkKind, Trace};
 
-use crate::judge::{Past, Promise, Scenario, Verdict, judge};
+use crate::judge::{Past, Pasts, Promise, Scenario, Verdict, judge};
 use crate::record::{self, DEPLOY_DIR, Plan, RecordError};
-use crate::tool::{self, Ended, Run};
+use crate::tool::{self, Ended, Order, Run};
 use crate::tree::show;
 
 /// The most lines of a tool's output that a counterexample quotes.
@@ -28,12 +29,35 @@ pub(crate) struct Reruns<'a> {
     pub(crate) tick: &'a (dyn Fn() + Sync),
 }
 
-/// What a further run has left.
+/// One run of the tool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Step {
+    /// What it is told.
+    pub(crate) deploy: u32,
+    /// What fails meanwhile.
+    pub(crate) faults: Schedule,
+    /// The client is killed as soon as an op hangs, and only then may that op go on.
+    pub(crate) kill_when_hanging: bool,
+    /// What came before is a history of its own: the trace begins with this run.
+    pub(crate) new_history: bool,
+}
+
+impl Step {
+    /// An undisturbed run.
+    pub(crate) fn deploy(deploy: u32) -> Self {
+        Self { deploy, ..Self::default() }
+    }
+}
+
+/// What further runs have left.
 pub(crate) struct Ran {
+    /// The trace from the last new history on.
     pub(crate) trace: Trace,
     pub(crate) scenario: Scenario,
     /// Each run of the tool: which deploy it was told to do, and how it ended.
     pub(crate) runs: Vec<(u32, Run)>,
+    /// Which faults happened.
+    pub(crate) hits: Vec<Hit>,
 }
 
 /// What came of it.
@@ -50,39 +74,58 @@ pub(crate) enum Fate {
 }
 
 impl Reruns<'_> {
-    /// Runs the tool for one deploy after the other, until one fails.
-    pub(crate) fn run(&self, disk: Fs, past: Past, deploys: &[u32]) -> Result<Ran, RecordError> {
+    /// Runs the tool once for each step, one after the other, whether they succeed or not.
+    pub(crate) fn run(&self, disk: Fs, past: Past, steps: &[Step]) -> Result<Ran, RecordError> {
         let work = record::work_dir()?;
         let disk = Disk::new(disk);
         let server = record::start_server(&disk)?;
         let deploy_path = server.mount_at().join(DEPLOY_DIR);
-        let mut runs = Vec::new();
-        for deploy in deploys {
-            let source = &self.plan.sources[*deploy as usize - 1];
+        let mut scenario = Scenario { past: Some(Arc::new(past)), ..self.scenario.clone() };
+        let (mut runs, mut hits) = (Vec::new(), Vec::new());
+        for step in steps {
+            let deploy = step.deploy;
+            if step.new_history {
+                let trace = disk.take_trace();
+                let past = Pasts::new(&trace, &scenario).at(trace.last());
+                scenario.past = Some(Arc::new(past));
+            }
             let task = record::Task {
                 server: &server,
                 deploy_path: &deploy_path,
-                source,
-                deploy: *deploy as usize,
+                source: &self.plan.sources[deploy as usize - 1],
+                deploy: deploy as usize,
                 work: work.path(),
             };
             let command = task.command(&self.plan.subject).map_err(RecordError::Prepare)?;
+            disk.set_faults(&step.faults)?;
+            let orders = || {
+                if (self.interrupted)() {
+                    Order::Interrupt
+                } else if step.kill_when_hanging && disk.waiting() > 0 {
+                    Order::Kill
+                } else {
+                    Order::GoOn
+                }
+            };
             let (reports, limit) = (&self.plan.reports, self.plan.limit);
-            let run = tool::run(command, &disk, *deploy, reports, limit, &self.interrupted)
-                .map_err(RecordError::Start)?;
+            let run = tool::run(command, &disk, deploy, reports, limit, &orders);
+            // Nothing may wait for us any more, however this goes on.
+            disk.release();
+            let run = run.map_err(RecordError::Start)?;
             if !server.wait_idle(record::SETTLE) {
                 let what = "what it started on the server was still running 10 s after its end".to_owned();
                 disk.mark(MarkKind::Blind { what });
             }
-            let ended = run.ended.clone();
-            runs.push((*deploy, run));
-            if ended != Ended::Exit(0) {
+            hits.extend(disk.hits());
+            disk.set_faults(&Schedule::default())?;
+            let stop = matches!(run.ended, Ended::Interrupted | Ended::TimedOut);
+            runs.push((deploy, run));
+            if stop {
                 break;
             }
         }
         server.shutdown();
-        let scenario = Scenario { past: Some(Arc::new(past)), ..self.scenario.clone() };
-        Ok(Ran { trace: disk.take_trace(), scenario, runs })
+        Ok(Ran { trace: disk.take_trace(), scenario, runs, hits })
     }
 
     /// Does something for each job, on as many threads as there are processors, at most two: a run mostly waits for
@@ -127,18 +170,22 @@ impl Ran {
                 Some(lines) => Fate::Broken(lines),
                 None => Fate::Interrupted,
             },
-            _ => self.promises(),
+            _ => self.promises(&[], "it ended with exit status 0"),
         }
     }
 
-    /// Whether all promises hold, however the tool ended.
-    pub(crate) fn promises(&self) -> Fate {
+    /// Whether the promises hold, but for those given. `although` begins the sentence that says what does not.
+    pub(crate) fn promises(&self, but: &[Promise], although: &str) -> Fate {
         let judgement = judge(&self.trace, &self.scenario, &simfs::POSIX);
         let mut unknown = None;
-        for row in &judgement.rows {
+        for row in judgement.rows.iter().filter(|row| !but.contains(&row.promise)) {
             for verdict in row.verdicts() {
                 match verdict {
-                    Verdict::Broken(found) => return Fate::Broken(broken(row.promise, &found.lines)),
+                    Verdict::Broken(found) => {
+                        let first = format!("{although}, but {} is broken:", row.promise.name());
+                        let rest = found.lines.iter().map(|line| format!("  {line}"));
+                        return Fate::Broken(std::iter::once(first).chain(rest).collect());
+                    }
                     Verdict::Unknown { why } => unknown = Some(why.clone()),
                     Verdict::Proved | Verdict::Held { .. } | Verdict::NotAsked { .. } => {}
                 }
@@ -146,19 +193,22 @@ impl Ran {
         }
         unknown.map_or(Fate::Held, Fate::Unknown)
     }
-}
 
-fn broken(promise: Promise, lines: &[String]) -> Vec<String> {
-    let mut all = vec![format!("it ended with exit status 0, but {} is broken then:", promise.name())];
-    all.extend(lines.iter().map(|line| format!("  {line}")));
-    all
+    /// The promises that are broken.
+    pub(crate) fn broken(&self) -> Vec<Promise> {
+        let judgement = judge(&self.trace, &self.scenario, &simfs::POSIX);
+        let broken = |verdict: &Verdict| matches!(verdict, Verdict::Broken(_));
+        let rows = judgement.rows.iter().filter(|row| row.verdicts().any(broken));
+        rows.map(|row| row.promise).collect()
+    }
 }
 
 /// How a run failed; nothing if it was us who stopped it.
-pub(crate) fn complaint(deploy: u32, run: &Run) -> Option<Vec<String>> {
+fn complaint(deploy: u32, run: &Run) -> Option<Vec<String>> {
     let how = match run.ended {
         Ended::Exit(status) => format!("deploy {deploy} failed with exit status {status}"),
         Ended::TimedOut => format!("deploy {deploy} did not end within the time limit"),
+        Ended::Killed => format!("deploy {deploy} was killed"),
         Ended::Interrupted => return None,
     };
     let lines: Vec<&[u8]> = run.output.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
@@ -169,4 +219,41 @@ pub(crate) fn complaint(deploy: u32, run: &Run) -> Option<Vec<String>> {
     let end = &lines[lines.len().saturating_sub(QUOTED_LINES)..];
     all.extend(end.iter().map(|line| format!("  | {}", show(line))));
     Some(all)
+}
+
+/// How a further run began, for a counterexample.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Start {
+    /// In words, one line each.
+    pub(crate) lines: Vec<String>,
+    /// The op of the recorded history.
+    pub(crate) at: u32,
+    /// The effects that survived there beyond those that were forced.
+    pub(crate) survived: Vec<u32>,
+}
+
+/// The verdict over all runs; where some failed, the first of them is told.
+pub(crate) fn verdict(fates: &[(Start, Fate)]) -> Verdict {
+    let of = fates.len() as u32;
+    let held = fates.iter().filter(|(_, fate)| *fate == Fate::Held).count() as u32;
+    let is_broken = |fate: &Fate| matches!(fate, Fate::Broken(_));
+    let broken = fates.iter().filter(|(_, fate)| is_broken(fate)).count();
+    for (start, fate) in fates {
+        if let Fate::Broken(lines) = fate {
+            let count = format!("in {broken} of {of} runs; the first of them:");
+            let lines = std::iter::once(&count).chain(&start.lines).chain(lines).cloned().collect();
+            let survived = start.survived.clone();
+            return Verdict::Broken(crate::judge::Counterexample { at: start.at, lines, survived });
+        }
+    }
+    let unknown = fates.iter().find_map(|(_, fate)| match fate {
+        Fate::Unknown(why) => Some(why.clone()),
+        Fate::Interrupted => Some("a run was interrupted".to_owned()),
+        Fate::Held | Fate::Broken(_) => None,
+    });
+    match unknown {
+        Some(why) => Verdict::Unknown { why },
+        None if of == 0 => Verdict::NotAsked { why: "there was nothing to try".to_owned() },
+        None => Verdict::Held { held, of },
+    }
 }

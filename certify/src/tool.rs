@@ -34,6 +34,19 @@ pub enum Ended {
     TimedOut,
     /// We were asked to stop.
     Interrupted,
+    /// It was killed on purpose, as by a user or by a machine that goes down.
+    Killed,
+}
+
+/// What a run is to do next, asked again and again while it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Go on.
+    GoOn,
+    /// End it: nobody wants to know any more.
+    Interrupt,
+    /// Kill it: that is what is tried.
+    Kill,
 }
 
 /// A finished run.
@@ -52,7 +65,7 @@ pub fn run(
     deploy: u32,
     reports: &Reports,
     limit: Duration,
-    interrupted: &dyn Fn() -> bool,
+    orders: &dyn Fn() -> Order,
 ) -> io::Result<Run> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     disk.mark(MarkKind::Begin { deploy });
@@ -72,11 +85,11 @@ pub fn run(
         if state.ended.is_some() {
             break;
         }
-        if started.elapsed() >= limit {
-            cut_off = Some(Ended::TimedOut);
-        } else if interrupted() {
-            cut_off = Some(Ended::Interrupted);
-        }
+        cut_off = match orders() {
+            Order::Interrupt => Some(Ended::Interrupted),
+            Order::Kill => Some(Ended::Killed),
+            Order::GoOn => (started.elapsed() >= limit).then_some(Ended::TimedOut),
+        };
         if cut_off.is_some() {
             state.child.kill()?;
             break;
@@ -89,10 +102,14 @@ pub fn run(
     let status = watched.child.wait()?;
     if let Some(ended) = cut_off {
         let what = match ended {
-            Ended::TimedOut => format!("deploy {deploy} was cut off after {} s", limit.as_secs()),
-            _ => format!("deploy {deploy} was interrupted"),
+            Ended::TimedOut => Some(format!("deploy {deploy} was cut off after {} s", limit.as_secs())),
+            Ended::Interrupted => Some(format!("deploy {deploy} was interrupted")),
+            // What it did up to then was seen.
+            Ended::Killed | Ended::Exit(_) => None,
         };
-        disk.mark(MarkKind::Blind { what });
+        if let Some(what) = what {
+            disk.mark(MarkKind::Blind { what });
+        }
         disk.mark(MarkKind::End { deploy, ok: false, cleanup_pending: watched.cleanup_pending });
         return Ok(Run { ended, output: std::mem::take(&mut watched.output) });
     }
@@ -251,7 +268,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", line]);
         let reports = Reports { ack: ack.map(|p| Regex::new(p).unwrap()), cleanup_pending: None };
-        let run = run(command, &disk, 1, &reports, limit, &|| false).unwrap();
+        let run = run(command, &disk, 1, &reports, limit, &|| Order::GoOn).unwrap();
         let marks = disk.trace().marks().iter().map(|mark| mark.kind.clone()).collect();
         (run, marks)
     }
