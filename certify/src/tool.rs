@@ -81,11 +81,13 @@ pub fn run(
     let mut cut_off = None;
     loop {
         disk.poll();
+        // Before the lock: whoever gives the orders may look at the disk, whose poll takes the same lock.
+        let order = orders();
         let mut state = watched.lock().unwrap_or_else(PoisonError::into_inner);
         if state.ended.is_some() {
             break;
         }
-        cut_off = match orders() {
+        cut_off = match order {
             Order::Interrupt => Some(Ended::Interrupted),
             Order::Kill => Some(Ended::Killed),
             Order::GoOn => (started.elapsed() >= limit).then_some(Ended::TimedOut),
