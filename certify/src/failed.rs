@@ -123,7 +123,12 @@ fn starting_point(recording: &Recording) -> Option<(u32, impl Fn() -> Fs, Past)>
     });
     let (deploy, at) = begins.nth(1)?;
     let past = Pasts::new(trace, &recording.scenario).at(at);
-    Some((deploy, move || Fs::from_cells(View::live(trace, at).cells()), past))
+    let disk = move || {
+        let mut disk = Fs::from_cells(View::live(trace, at).cells());
+        recording.times.give(&mut disk, at);
+        disk
+    };
+    Some((deploy, disk, past))
 }
 
 /// What could need space: not what only takes away or sets bits.

@@ -6,11 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use regex::bytes::Regex;
+use rustc_hash::FxHashMap;
 use simfs::fault::Calls;
-use simfs::{BlockStore, Disk, Fs, MarkKind, Name, Trace};
+use simfs::{BlockStore, Disk, Fs, Ino, MarkKind, Name, Seq, Trace};
 use sshd_test::{Observer, Options, Server, SyncCall};
 
 use crate::app::{self, SharedEntry};
@@ -87,8 +88,40 @@ pub struct Recording {
     pub trace: Trace,
     /// What the judge has to know beside it.
     pub scenario: Scenario,
+    /// The times of files, for a reboot.
+    pub times: Times,
     /// Why the history is shorter than planned, if it is.
     pub cut_short: Option<CutShort>,
+}
+
+/// The times of files at some ops of a trace. They are no part of it, but tools compare them, and a reboot keeps them.
+#[derive(Clone, Debug, Default)]
+pub struct Times {
+    noted: Vec<(Seq, FxHashMap<Ino, (SystemTime, SystemTime)>)>,
+}
+
+impl Times {
+    /// Notes them down as they are now.
+    pub(crate) fn note(&mut self, disk: &Disk) {
+        self.noted.push(disk.with(|fs| {
+            let times = fs.times().map(|(ino, accessed, modified)| (ino, (accessed, modified)));
+            (fs.trace().last(), times.collect())
+        }));
+    }
+
+    /// Gives a disk, rebooted at op `k`, the times that were noted last before it. What was made since has those that
+    /// were noted next.
+    pub(crate) fn give(&self, disk: &mut Fs, k: Seq) {
+        let upto = self.noted.partition_point(|(at, _)| *at <= k);
+        let (before, after) = self.noted.split_at(upto);
+        let inodes: Vec<Ino> = disk.times().map(|(ino, ..)| ino).collect();
+        for ino in inodes {
+            let noted = before.iter().rev().chain(after).find_map(|(_, times)| times.get(&ino));
+            if let Some((accessed, modified)) = noted {
+                disk.set_times(ino, Some(*accessed), Some(*modified)).expect("the inode is there");
+            }
+        }
+    }
 }
 
 /// A run of the tool that ended the history.
@@ -171,6 +204,8 @@ pub fn record(
     let mount = server.mount_at().to_path_buf();
     let deploy_path = mount.join(DEPLOY_DIR);
 
+    let mut times = Times::default();
+    times.note(&disk);
     let mut cut_short = None;
     let of = plan.sources.len();
     for (at, dir) in plan.sources.iter().enumerate() {
@@ -189,6 +224,7 @@ pub fn record(
                 format!("what deploy {deploy} started on the server was still running 10 s after its end");
             disk.mark(MarkKind::Blind { what });
         }
+        times.note(&disk);
         progress.ended(deploy, last_op(&disk) - before, started.elapsed());
         let now = tree::read_dir(dir, &store)?;
         if let Some(difference) = tree::difference(&now, &sources[at], false) {
@@ -216,7 +252,7 @@ pub fn record(
         keep: plan.keep,
         past: None,
     };
-    Ok(Recording { trace: disk.take_trace(), scenario, cut_short })
+    Ok(Recording { trace: disk.take_trace(), scenario, times, cut_short })
 }
 
 /// A temporary directory for what a run needs, and for what it leaves when it is killed.

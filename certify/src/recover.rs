@@ -12,7 +12,7 @@ use simfs::{CrashState, Crashes, Fs, MarkKind, POSIX, Seq, View};
 
 use crate::judge::classes::{self, Classes, Survey};
 use crate::judge::{Pasts, Promise, Scenario, Tried, Verdict, op_in_words};
-use crate::record::{Plan, RecordError, Recording};
+use crate::record::{Plan, RecordError, Recording, Times};
 use crate::rerun::{Fate, Ran, Reruns, Start, Step, verdict};
 
 /// How many states are tried unless somebody says otherwise: after a power loss, and again so many after a kill.
@@ -76,11 +76,12 @@ struct Before<'a> {
     scenario: &'a Scenario,
     crashes: Crashes<'a>,
     pasts: Pasts<'a>,
+    times: &'a Times,
 }
 
 impl<'a> Before<'a> {
-    fn new(trace: &'a simfs::Trace, scenario: &'a Scenario) -> Self {
-        Self { scenario, crashes: Crashes::new(trace, &POSIX), pasts: Pasts::new(trace, scenario) }
+    fn new(trace: &'a simfs::Trace, scenario: &'a Scenario, times: &'a Times) -> Self {
+        Self { scenario, crashes: Crashes::new(trace, &POSIX), pasts: Pasts::new(trace, scenario), times }
     }
 
     fn survey(&self, most_points: usize, seed: u64) -> Survey {
@@ -89,7 +90,8 @@ impl<'a> Before<'a> {
 
     /// Boots into a state and runs the tool.
     fn start(&self, job: &Job, reruns: &Reruns<'_>) -> Result<Ran, RecordError> {
-        let disk = Fs::from_cells(View::crash(&self.crashes, &job.state).cells());
+        let mut disk = Fs::from_cells(View::crash(&self.crashes, &job.state).cells());
+        self.times.give(&mut disk, job.state.at);
         reruns.run(disk, self.pasts.at(job.state.at), &[Step::deploy(job.told)])
     }
 
@@ -121,7 +123,7 @@ pub fn recover(
     let tell =
         |what: String, runs: usize| Tried { promise: Promise::Recoverable, what, runs: runs as u32, seed };
     let mut rng = Rng::with_seed(seed);
-    let first = Before::new(&recording.trace, &recording.scenario);
+    let first = Before::new(&recording.trace, &recording.scenario, &recording.times);
     let survey = first.survey(MOST_POINTS, seed);
     let mut tried = Vec::new();
     let mut jobs = Vec::new();
@@ -200,7 +202,7 @@ fn try_job(job: &Job, first: &Before<'_>, reruns: &Reruns<'_>, seed: u64) -> Res
     if !job.again || done.fate != Fate::Held {
         return Ok(done);
     }
-    let second = Before::new(&ran.trace, &ran.scenario);
+    let second = Before::new(&ran.trace, &ran.scenario, &ran.times);
     let mut rng = Rng::with_seed(seed ^ (u64::from(job.state.at) << 1 | u64::from(job.killed)));
     let survey = second.survey(MOST_POINTS_AGAIN, rng.u64(..));
     let mut jobs = jobs_of(&survey.lost, false);
@@ -249,7 +251,8 @@ fn really_kill(
     reruns: &Reruns<'_>,
 ) -> Result<Option<(Start, Fate)>, RecordError> {
     let trace = first.crashes.trace();
-    let disk = Fs::from_cells(View::live(trace, kill.begin).cells());
+    let mut disk = Fs::from_cells(View::live(trace, kill.begin).cells());
+    first.times.give(&mut disk, kill.begin);
     let faults = Schedule::one(When::op(kill.op), Fault::Hang);
     let killed = Step { deploy: kill.deploy, faults, kill_when_hanging: true, new_history: false };
     let again = Step { new_history: true, ..Step::deploy(kill.deploy) };

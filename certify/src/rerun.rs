@@ -10,7 +10,7 @@ use simfs::fault::{Hit, Schedule};
 use simfs::{Disk, Fs, MarkKind, Trace};
 
 use crate::judge::{Past, Pasts, Promise, Scenario, Verdict, judge};
-use crate::record::{self, DEPLOY_DIR, Plan, RecordError};
+use crate::record::{self, DEPLOY_DIR, Plan, RecordError, Times};
 use crate::tool::{self, Ended, Order, Run};
 use crate::tree::show;
 
@@ -54,6 +54,7 @@ pub(crate) struct Ran {
     /// The trace from the last new history on.
     pub(crate) trace: Trace,
     pub(crate) scenario: Scenario,
+    pub(crate) times: Times,
     /// Each run of the tool: which deploy it was told to do, and how it ended.
     pub(crate) runs: Vec<(u32, Run)>,
     /// Which faults happened.
@@ -81,6 +82,8 @@ impl Reruns<'_> {
         let server = record::start_server(&disk)?;
         let deploy_path = server.mount_at().join(DEPLOY_DIR);
         let mut scenario = Scenario { past: Some(Arc::new(past)), ..self.scenario.clone() };
+        let mut times = Times::default();
+        times.note(&disk);
         let (mut runs, mut hits) = (Vec::new(), Vec::new());
         for step in steps {
             let deploy = step.deploy;
@@ -88,6 +91,8 @@ impl Reruns<'_> {
                 let trace = disk.take_trace();
                 let past = Pasts::new(&trace, &scenario).at(trace.last());
                 scenario.past = Some(Arc::new(past));
+                times = Times::default();
+                times.note(&disk);
             }
             let task = record::Task {
                 server: &server,
@@ -116,6 +121,7 @@ impl Reruns<'_> {
                 let what = "what it started on the server was still running 10 s after its end".to_owned();
                 disk.mark(MarkKind::Blind { what });
             }
+            times.note(&disk);
             hits.extend(disk.hits());
             disk.set_faults(&Schedule::default())?;
             let stop = matches!(run.ended, Ended::Interrupted | Ended::TimedOut);
@@ -125,7 +131,7 @@ impl Reruns<'_> {
             }
         }
         server.shutdown();
-        Ok(Ran { trace: disk.take_trace(), scenario, runs, hits })
+        Ok(Ran { trace: disk.take_trace(), scenario, times, runs, hits })
     }
 
     /// Does something for each job, on as many threads as there are processors, at most two: a run mostly waits for

@@ -1,6 +1,7 @@
 //! From live state to cells and back: the initial disk of a trace, and the reboot into a crash state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -21,6 +22,12 @@ struct Parts {
 }
 
 impl Fs {
+    /// Access and modification time of each inode, as they are served. They are no cells, so whoever reboots a disk and
+    /// cares for them notes them down, and gives them back with [`Fs::set_times`].
+    pub fn times(&self) -> impl Iterator<Item = (Ino, SystemTime, SystemTime)> + '_ {
+        self.inodes.iter().map(|(ino, node)| (*ino, node.times.accessed, node.times.modified))
+    }
+
     /// The live state as cells: one version each, in order of inodes, only where it differs from the cell's default.
     pub fn cells(&self) -> Vec<(Cell, Value)> {
         let mut inos: Vec<Ino> = self.inodes.keys().copied().collect();
