@@ -13,7 +13,7 @@ use simfs::{Errno, Fs, MarkKind, OpKind, Seq, View};
 use crate::judge::{Past, Pasts, Promise, Tried, Verdict};
 use crate::record::{Plan, RecordError, Recording};
 use crate::recover::Outcome;
-use crate::rerun::{Fate, Reruns, Start, Step, verdict};
+use crate::rerun::{Fate, Reruns, Start, Step, WhenHanging, verdict};
 use crate::tool::Ended;
 
 /// How many runs with rarer faults there are beside `EIO` and `ENOSPC` at every operation.
@@ -37,7 +37,7 @@ pub enum Faults {
 /// A fault to try.
 struct Job {
     faults: Schedule,
-    kill_when_hanging: bool,
+    when_hanging: Option<WhenHanging>,
     followed: bool,
 }
 
@@ -69,17 +69,19 @@ pub fn failed_is_failed(
     let but = usual.broken();
     let (jobs, what) = jobs(&usual.trace, deploy, faults, seed);
     let done = reruns.each(&jobs, |job| {
-        let first = Step {
-            deploy,
-            faults: job.faults.clone(),
-            kill_when_hanging: job.kill_when_hanging,
-            new_history: false,
-        };
+        let first =
+            Step { faults: job.faults.clone(), when_hanging: job.when_hanging, ..Step::deploy(deploy) };
         let next = job.followed && (deploy as usize) < plan.sources.len();
         let steps = if next { vec![first, Step::deploy(deploy + 1)] } else { vec![first] };
         let ran = reruns.run(disk(), past.clone(), &steps)?;
         let Some(hit) = ran.hits.first() else { return Ok(None) };
-        let mut lines = vec![format!("deploy {deploy} met {hit}")];
+        let mut lines = vec![match job.when_hanging {
+            None => format!("deploy {deploy} met {hit}"),
+            Some(WhenHanging::KillClient) => format!("the client of deploy {deploy} was killed during {hit}"),
+            Some(WhenHanging::CutConnections) => {
+                format!("the connections of deploy {deploy} were cut during {hit}")
+            }
+        }];
         if let [_, again, ..] = &ran.hits[..] {
             lines.push(format!("and more of it, first {again}"));
         }
@@ -155,21 +157,23 @@ fn jobs(usual: &simfs::Trace, deploy: u32, faults: Faults, seed: u64) -> (Vec<Jo
             simple.push(once(op, Errno::NOSPC));
         }
     }
-    let mut rarer: Vec<(Schedule, bool)> = Vec::new();
+    let mut rarer: Vec<(Schedule, Option<WhenHanging>)> = Vec::new();
     for op in 1..=last {
         let from = |fault| Schedule::one(When::from_op(op), fault);
-        rarer.push((from(Fault::Error(Errno::IO)), false));
-        rarer.push((from(Fault::Error(Errno::NOSPC)), false));
-        rarer.push((Schedule::one(When::op(op), Fault::ReadOnly), false));
-        rarer.push((Schedule::one(When::op(op), Fault::Kill), false));
-        rarer.push((Schedule::one(When::op(op), Fault::Hang), true));
+        rarer.push((from(Fault::Error(Errno::IO)), None));
+        rarer.push((from(Fault::Error(Errno::NOSPC)), None));
+        rarer.push((Schedule::one(When::op(op), Fault::ReadOnly), None));
+        rarer.push((Schedule::one(When::op(op), Fault::Kill), None));
+        for then in [WhenHanging::KillClient, WhenHanging::CutConnections] {
+            rarer.push((Schedule::one(When::op(op), Fault::Hang), Some(then)));
+        }
     }
     let reads = Calls::OPEN | Calls::READ | Calls::OPENDIR | Calls::READDIR;
     for nth in 1..=64 {
-        rarer.push((Schedule::one(When::nth(reads, nth), Fault::Error(Errno::IO)), false));
+        rarer.push((Schedule::one(When::nth(reads, nth), Fault::Error(Errno::IO)), None));
     }
     rng.shuffle(&mut rarer);
-    let rare = "from an operation on, reading, read-only disk, killed process, killed client";
+    let rare = "from an operation on, reading, read-only disk, killed process, killed client, cut connection";
     let (simple, rarer, what) = match faults {
         Faults::All => {
             rarer.truncate(RARER);
@@ -191,10 +195,10 @@ fn jobs(usual: &simfs::Trace, deploy: u32, faults: Faults, seed: u64) -> (Vec<Jo
             (simple, rarer, what)
         }
     };
-    let all = simple.into_iter().map(|faults| (faults, false)).chain(rarer);
-    let jobs = all.enumerate().map(|(at, (faults, kill_when_hanging))| Job {
+    let all = simple.into_iter().map(|faults| (faults, None)).chain(rarer);
+    let jobs = all.enumerate().map(|(at, (faults, when_hanging))| Job {
         faults,
-        kill_when_hanging,
+        when_hanging,
         followed: at % FOLLOWED_ONE_IN == FOLLOWED_ONE_IN - 1,
     });
     (jobs.collect(), what)

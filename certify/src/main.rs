@@ -82,7 +82,9 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let (recording, mut judgement, mut judging) = history(&plan, "", &mut keeper, &stop)?;
     let mut content = vec![ContentBytes::of(&recording.trace)];
-    further_runs(&plan, &recording, &common, is_ours, &mut judgement, &stop)?;
+    if recording.cut_short.is_none() {
+        further_runs(&plan, &recording, &common, is_ours, &mut judgement, &stop)?;
+    }
     if from_nothing {
         plan.deploy_path_exists = false;
         plan.shared.clear();

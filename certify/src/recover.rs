@@ -13,7 +13,7 @@ use simfs::{CrashState, Crashes, Fs, MarkKind, POSIX, Seq, View};
 use crate::judge::classes::{self, Classes, Survey};
 use crate::judge::{Pasts, Promise, Scenario, Tried, Verdict, op_in_words};
 use crate::record::{Plan, RecordError, Recording, Times};
-use crate::rerun::{Fate, Ran, Reruns, Start, Step, verdict};
+use crate::rerun::{Fate, Ran, Reruns, Start, Step, WhenHanging, verdict};
 
 /// How many states are tried unless somebody says otherwise: after a power loss, and again so many after a kill.
 pub const MOST: u32 = 64;
@@ -254,7 +254,8 @@ fn really_kill(
     let mut disk = Fs::from_cells(View::live(trace, kill.begin).cells());
     first.times.give(&mut disk, kill.begin);
     let faults = Schedule::one(When::op(kill.op), Fault::Hang);
-    let killed = Step { deploy: kill.deploy, faults, kill_when_hanging: true, new_history: false };
+    let when_hanging = Some(WhenHanging::KillClient);
+    let killed = Step { faults, when_hanging, ..Step::deploy(kill.deploy) };
     let again = Step { new_history: true, ..Step::deploy(kill.deploy) };
     let ran = reruns.run(disk, first.pasts.at(kill.begin), &[killed, again])?;
     let Some(hit) = ran.hits.first() else { return Ok(None) };

@@ -36,10 +36,19 @@ pub(crate) struct Step {
     pub(crate) deploy: u32,
     /// What fails meanwhile.
     pub(crate) faults: Schedule,
-    /// The client is killed as soon as an op hangs, and only then may that op go on.
-    pub(crate) kill_when_hanging: bool,
+    /// What is done as soon as an op hangs; only then may that op go on.
+    pub(crate) when_hanging: Option<WhenHanging>,
     /// What came before is a history of its own: the trace begins with this run.
     pub(crate) new_history: bool,
+}
+
+/// What happens to a client while an op hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenHanging {
+    /// It is killed.
+    KillClient,
+    /// All its connections are cut.
+    CutConnections,
 }
 
 impl Step {
@@ -103,14 +112,15 @@ impl Reruns<'_> {
             };
             let command = task.command(&self.plan.subject).map_err(RecordError::Prepare)?;
             disk.set_faults(&step.faults)?;
-            let orders = || {
-                if (self.interrupted)() {
-                    Order::Interrupt
-                } else if step.kill_when_hanging && disk.waiting() > 0 {
-                    Order::Kill
-                } else {
+            let orders = || match step.when_hanging {
+                _ if (self.interrupted)() => Order::Interrupt,
+                Some(WhenHanging::KillClient) if disk.waiting() > 0 => Order::Kill,
+                Some(WhenHanging::CutConnections) if disk.waiting() > 0 => {
+                    server.cut_connections();
+                    disk.release();
                     Order::GoOn
                 }
+                _ => Order::GoOn,
             };
             let (reports, limit) = (&self.plan.reports, self.plan.limit);
             let run = tool::run(command, &disk, deploy, reports, limit, &orders);

@@ -2,8 +2,8 @@
 # CANARY. correct.sh, but a failed extraction on the server is ignored, as `tar … | …` does in many
 # scripts.
 #
-# Expected, live and posix, undisturbed: nothing broken.
-# Expected under faults (`--faults 64`):
+# Expected, live and posix: nothing broken.
+# Expected, runs (`--faults 48`):
 # - failed_is_failed: a full disk or an I/O error during the upload ends with exit 0 and half of the files
 #   live.
 . "$(dirname "$0")/steps.sh"
@@ -25,5 +25,6 @@ upload() {
 
 sweep
 upload
+link_shared
 cut_over
 clean_up

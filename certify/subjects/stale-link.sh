@@ -2,8 +2,8 @@
 # CANARY. correct.sh, but the temporary link always has the same name, is not removed by the next run, and
 # is made without -T: `ln -s` follows what a killed run has left.
 #
-# Expected, live and posix, undisturbed: nothing broken.
-# Expected after a crash between `ln` and `mv`, when the tool is run again (`--recoveries 64`):
+# Expected, live and posix: nothing broken.
+# Expected, runs (`--recoveries 24`), after a crash between `ln` and `mv`:
 # - recoverable: with the same version, the new link is made *inside* the release, which then has an entry
 #   too many; with the next one, the old link dangles, `ln` fails, and so does every run until somebody
 #   removes it.
@@ -23,5 +23,6 @@ cut_over() {
 
 sweep
 upload
+link_shared
 cut_over
 clean_up

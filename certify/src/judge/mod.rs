@@ -103,7 +103,16 @@ impl Promise {
 
     /// Whether it speaks about further runs of the tool, which can be tried and never enumerated.
     pub fn is_about_runs(self) -> bool {
-        matches!(self, Self::Recoverable | Self::FailedIsFailed)
+        self.further_runs().is_some()
+    }
+
+    /// What to ask for to have these runs made.
+    fn further_runs(self) -> Option<&'static str> {
+        match self {
+            Self::Recoverable => Some("the tool was not run again (--recoveries)"),
+            Self::FailedIsFailed => Some("no faults were tried (--faults)"),
+            _ => None,
+        }
     }
 }
 
@@ -372,9 +381,7 @@ pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
                 verdict(found)
             }),
             // A trace says nothing about further runs: whoever makes them adds their verdict.
-            runs: promise
-                .is_about_runs()
-                .then(|| Verdict::NotAsked { why: "no further runs were made".to_owned() }),
+            runs: promise.further_runs().map(|how| Verdict::NotAsked { why: how.to_owned() }),
         }
     });
     Judgement {

@@ -80,7 +80,8 @@ impl<'a> Case<'a> {
         }
         let mut text = format!("exit code: {}\n", judgement["exit_status"]);
         let broken = !with_verdict(&judgement, "broken").is_empty();
-        let rest = if broken { &["unknown", "not_asked"][..] } else { &["unknown", "not_asked", "proved"] };
+        let rest =
+            if broken { &["unknown", "not_asked"][..] } else { &["unknown", "not_asked", "proved", "held"] };
         for verdict in ["broken"].iter().chain(rest) {
             for (states, promises) in with_verdict(&judgement, verdict) {
                 let promises: Vec<&str> = promises.iter().map(String::as_str).collect();
@@ -91,15 +92,17 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Promises for each kind of states: `live`, `posix`.
+/// Promises for each kind of states: `live`, `posix`; and `runs`.
 type Promises = BTreeMap<String, BTreeSet<String>>;
 
 fn with_verdict(judgement: &Value, verdict: &str) -> Promises {
     let model = judgement["model"].as_str().unwrap();
     let mut found = Promises::new();
     for row in judgement["rows"].as_array().unwrap() {
-        for (column, states) in [("live", "live"), ("crash", model)] {
-            if row[column]["verdict"] == verdict {
+        for (column, states) in [("live", "live"), ("crash", model), ("runs", "runs")] {
+            // Most scripts are not run again.
+            let asked = column != "runs" || verdict != "not_asked";
+            if row[column]["verdict"] == verdict && asked {
                 let promise = row["promise"].as_str().unwrap().to_owned();
                 found.entry(states.to_owned()).or_default().insert(promise);
             }
@@ -213,6 +216,8 @@ fn every_promise_has_its_canary() {
     previous_intact: 21, alone: keeps-one.sh
     shared_intact: 3, alone: rm-through-link.sh seed-shared.sh tar-through-link.sh
     retention: 9, alone: keeps-all.sh
+    recoverable: 1, alone: stale-link.sh
+    failed_is_failed: 1, alone: ignores-failure.sh
     ");
 }
 
@@ -224,15 +229,21 @@ const SHARED: [&str; 4] = ["--shared", "public/robots.txt", "--adds", "public/ro
 /// All that can be asked of a deploy that is right; it is told to link the same paths.
 const ALL: [&str; 7] =
     ["--keep", "3", "--from-nothing", "--shared", "storage/", "--shared", "public/robots.txt"];
+
+/// And further runs.
+const RUNS: [&str; 4] = ["--recoveries", "24", "--faults", "32"];
 const ALL_SHARED: &str = "storage public/robots.txt";
 
 #[test]
 fn uploading_anew_is_right() {
-    if let Some(verdicts) = script("correct.sh").shared(ALL_SHARED).options(&ALL).verdicts() {
+    if let Some(verdicts) =
+        script("correct.sh").shared(ALL_SHARED).options(&[&ALL[..], &RUNS].concat()).verdicts()
+    {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 0
         proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention, shared_intact
         proved posix: current_complete, durable_ack, previous_intact, shared_intact
+        held runs: failed_is_failed, recoverable
         ");
     }
 }
@@ -863,6 +874,32 @@ fn removing_user_data_through_a_link() {
         exit code: 1
         broken live: shared_intact
         broken posix: shared_intact
+        ");
+    }
+}
+
+#[test]
+fn a_temporary_link_that_is_left_over() {
+    let options = ["--keep", "3", "--recoveries", "24"];
+    if let Some(verdicts) = script("stale-link.sh").small_app().options(&options).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken runs: recoverable
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        ");
+    }
+}
+
+#[test]
+fn ignoring_that_the_upload_failed() {
+    let options = ["--keep", "3", "--recoveries", "8", "--faults", "48"];
+    if let Some(verdicts) = script("ignores-failure.sh").small_app().options(&options).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken runs: failed_is_failed
+        not asked live: shared_intact
+        not asked posix: shared_intact
         ");
     }
 }
