@@ -11,7 +11,7 @@ use std::{
 };
 
 use simfs::{Disk, Fs, fuse::Mounted};
-use sshd_test::{Observer, Options, Server, SyncCall};
+use sshd_test::{Caller, Observer, Options, Server, SyncCall};
 use tempfile::TempDir;
 
 use crate::{App, real_root};
@@ -182,7 +182,7 @@ pub struct Deployed {
 struct Deaf;
 
 impl Observer for Deaf {
-    fn sync(&self, _: SyncCall, _: u32) -> Result<(), i32> {
+    fn sync(&self, _: SyncCall, _: Caller<'_>) -> Result<(), i32> {
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use regex::bytes::Regex;
 use rustc_hash::FxHashMap;
 use simfs::fault::Calls;
 use simfs::{BlockStore, Disk, Fs, Ino, MarkKind, Name, Seq, Trace};
-use sshd_test::{Observer, Options, Server, SyncCall};
+use sshd_test::{Caller, Observer, Options, Server, SyncCall};
 
 use crate::app::{self, SharedEntry};
 use crate::judge::{Adds, Expect, Scenario, SharedRule};
@@ -311,16 +311,20 @@ fn write_shared(fs: &mut Fs, entry: &SharedEntry) -> simfs::FsResult<()> {
 pub struct SyncsToDisk(pub Disk);
 
 impl Observer for SyncsToDisk {
-    fn sync(&self, call: SyncCall, thread: u32) -> Result<(), i32> {
+    fn sync(&self, call: SyncCall, caller: Caller<'_>) -> Result<(), i32> {
         let calls = match call {
             SyncCall::Sync => Calls::SYNC,
             SyncCall::Syncfs => Calls::SYNCFS,
         };
-        match self.0.sync_all(calls, thread) {
+        match self.0.sync_all(calls, caller.thread, &|| caller.still_waits()) {
             // sync(2) has no way to say that it failed.
             Err(errno) if call == SyncCall::Syncfs => Err(errno.raw_os_error()),
             _ => Ok(()),
         }
+    }
+
+    fn ending(&self) {
+        self.0.release();
     }
 
     fn blind(&self, what: &str) {

@@ -8,12 +8,8 @@
 //! waits.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::gettid;
 
 use crate::fault::{About, Armed, BadSchedule, Call, Calls, Decision, Fault, Hit, Schedule};
 use crate::fs::{Errno, Fs, FsResult};
@@ -154,13 +150,8 @@ impl Disk {
         }
     }
 
-    /// Records a sync call that is about to be answered, as failed if a fault makes it fail. On a frozen disk
-    /// nothing is recorded. Returns its op.
-    pub fn sync(&self, call: &Call<'_>, scope: SyncScope) -> FsResult<Seq> {
-        self.sync_for(&|| true, call, scope)
-    }
-
-    pub(crate) fn sync_for(
+    /// Records a sync call that is about to be answered, as failed if a fault makes it fail. Returns its op.
+    pub(crate) fn sync(
         &self,
         still_there: StillThere<'_>,
         call: &Call<'_>,
@@ -176,17 +167,16 @@ impl Disk {
         }
     }
 
-    /// Records a `syncfs` ([`Calls::SYNCFS`]) or `sync` ([`Calls::SYNC`]) that was seen from outside, by this
-    /// thread, and has to be answered as returned; 0 is a thread that is not known. A caller of sync(2) cannot be
-    /// told of a failure.
+    /// Records a `syncfs` ([`Calls::SYNCFS`]) or `sync` ([`Calls::SYNC`]) that was seen from outside, by this thread
+    /// (0: not known), and has to be answered as returned. A caller of sync(2) cannot be told of a failure.
     ///
-    /// May wait as long as a fault says, so that [`Disk::release`] has to be called before whoever called this is
-    /// joined.
+    /// May wait as long as a fault says, so [`Disk::release`] has to be called before whoever called this is joined.
+    /// Nothing is recorded, and nobody killed, when the caller is not there any more to be answered.
     ///
     /// # Errors
-    /// That of a fault; then a failed sync is recorded. `ENOTCONN` on a frozen disk.
-    pub fn sync_all(&self, calls: Calls, caller: u32) -> FsResult<Seq> {
-        self.sync(&Call::new(calls, About::Disk, caller), SyncScope::All)
+    /// That of a fault; then a failed sync is recorded. `ENOTCONN` on a frozen disk, or if the caller is gone.
+    pub fn sync_all(&self, calls: Calls, caller: u32, still_there: &dyn Fn() -> bool) -> FsResult<Seq> {
+        self.sync(still_there, &Call::new(calls, About::Disk, caller), SyncScope::All)
     }
 
     /// Sets the faults that calls meet from now on, or none. Counting begins anew, hits are forgotten, and calls
@@ -214,7 +204,7 @@ impl Disk {
         self.lock().hits.clone()
     }
 
-    /// Lets the calls go on that hang now.
+    /// Lets the calls go on that wait now, because they hang or are delayed.
     pub fn release(&self) {
         self.lock().releases += 1;
         self.shared.changed.notify_all();
@@ -300,7 +290,7 @@ impl Disk {
                 Fault::Crash => guard.frozen = true,
                 Fault::Kill => {
                     killed = true;
-                    hit.killed = kill(call.caller);
+                    hit.killed = guard.faults.kill(call.caller);
                 }
                 _ => {}
             }
@@ -333,13 +323,13 @@ impl Disk {
     /// Waits as the fault says, or until there is nothing to wait for any more, and locks the disk.
     fn wait(&self, fault: &Fault, releases: u64, still_there: StillThere<'_>) -> MutexGuard<'_, State> {
         let mut state = self.lock();
-        let (hangs, deadline) = match fault {
-            Fault::Delay(time) => (false, Instant::now().checked_add(*time)),
-            Fault::Hang => (true, None),
+        let deadline = match fault {
+            Fault::Delay(time) => Instant::now().checked_add(*time),
+            Fault::Hang => None,
             _ => return state,
         };
         state.waiting += 1;
-        while !state.frozen && still_there() && !(hangs && state.releases != releases) {
+        while !state.frozen && still_there() && state.releases == releases {
             let Some(deadline) = deadline else {
                 state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -359,12 +349,4 @@ impl Disk {
         // A panic in a harness closure must not take down the mount too.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Kills a process by one of its threads. It waits for us, so its number cannot have been given to another.
-fn kill(thread: u32) -> bool {
-    let is_ours = |thread: Pid| Path::new(&format!("/proc/self/task/{}", thread.as_raw_pid())).exists();
-    // Without /proc nobody can tell who we are, so nobody is killed.
-    let pid = i32::try_from(thread).ok().and_then(Pid::from_raw).filter(|_| is_ours(gettid()));
-    pid.is_some_and(|pid| !is_ours(pid) && kill_process(pid, Signal::KILL).is_ok())
 }

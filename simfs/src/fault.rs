@@ -9,7 +9,7 @@
 //! | [`Fault::Error`] | the errno, nothing was done | nothing; a sync call: a failed sync |
 //! | [`Fault::Quota`] | `ENOSPC` or `EDQUOT`, after a write that was cut short | what fitted |
 //! | [`Fault::ReadOnly`] | `EROFS` for changes, opening to write, sync calls | failed syncs |
-//! | [`Fault::Delay`] | a call that takes longer | the op, at the end of the wait |
+//! | [`Fault::Delay`] | a call that takes longer, unless it is released | the op, at the end of the wait |
 //! | [`Fault::Hang`] | a call that does not return before it is released | the op, once released |
 //! | [`Fault::Crash`] | `ENOTCONN`, here and everywhere from now on | nothing from here on |
 //! | [`Fault::Kill`] | nothing any more: `SIGKILL` before the call returns | nothing |
@@ -36,6 +36,7 @@
 mod armed;
 mod call;
 mod errno;
+mod kill;
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -137,7 +138,7 @@ pub enum Fault {
     /// error and gone read-only. The call that is met is the first that feels it. A hit is noted for each call that
     /// failed because of it.
     ReadOnly,
-    /// It waits so long, then it goes on.
+    /// It waits so long, or until [`Disk::release`](crate::Disk::release), then it goes on.
     Delay(Duration),
     /// It waits for [`Disk::release`](crate::Disk::release), then it goes on.
     Hang,

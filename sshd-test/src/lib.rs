@@ -25,7 +25,7 @@ mod ssh;
 
 pub use error::Error;
 pub use namespace::enter_user_namespace_if_needed;
-pub use observe::{Observer, SyncCall};
+pub use observe::{Caller, Observer, SyncCall};
 pub use options::{Disk, MountDisk, Options};
 pub use sandbox::{Command, Process, Sandbox};
 pub use server::Server;

@@ -2,6 +2,7 @@
 
 use globset::{Candidate, GlobBuilder, GlobMatcher};
 
+use super::kill::Killer;
 use super::{At, BadSchedule, Call, Calls, Fault, Hit, Rule, Schedule, errno, mixed};
 use crate::fs::{Errno, Fs, Limits};
 use crate::trace::Seq;
@@ -20,6 +21,7 @@ pub(crate) struct Armed {
     rules: Vec<ArmedRule>,
     read_only: Option<usize>,
     quota: Option<(usize, Limits)>,
+    killer: Option<Killer>,
 }
 
 struct ArmedRule {
@@ -35,7 +37,18 @@ impl Armed {
         for (at, rule) in schedule.rules.iter().enumerate() {
             rules.push(ArmedRule::new(rule).map_err(|why| BadSchedule { rule: at, why })?);
         }
-        Ok(Self { rules, ..Self::default() })
+        let kills = schedule.rules.iter().position(|rule| rule.fault == Fault::Kill);
+        let killer = if kills.is_some() { Killer::new() } else { None };
+        if let (Some(rule), None) = (kills, &killer) {
+            let why = "nobody can be killed without a /proc of this process".to_owned();
+            return Err(BadSchedule { rule, why });
+        }
+        Ok(Self { rules, killer, ..Self::default() })
+    }
+
+    /// Kills who called; false if it could not, or is ourselves.
+    pub(crate) fn kill(&self, caller: u32) -> bool {
+        self.killer.as_ref().is_some_and(|killer| killer.kill(caller))
     }
 
     /// Whether nothing can happen to any call.

@@ -90,7 +90,7 @@ impl Server {
     }
 
     fn sync(&self, reply: ReplyEmpty, call: &Call<'_>, scope: SyncScope) {
-        answer(reply, self.disk.sync_for(&|| self.is_live(), call, scope).map(drop));
+        answer(reply, self.disk.sync(&|| self.is_live(), call, scope).map(drop));
     }
 }
 

@@ -123,7 +123,7 @@ fn a_frozen_disk_answers_nothing() {
             std::fs::metadata(rig.at.join("g"))
                 .is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
         );
-        assert_eq!(rig.disk.sync_all(Calls::SYNC, 0), Err(Errno::NOTCONN));
+        assert_eq!(rig.disk.sync_all(Calls::SYNC, 0, &|| true), Err(Errno::NOTCONN));
         assert_eq!(rig.recorded(before), "");
         rig.disk.thaw();
         rig.sh("mkdir d");
@@ -147,7 +147,7 @@ fn failing_to_mount_says_why() {
 fn a_reboot_into_a_chosen_crash_state() {
     on_mount(|rig| {
         rig.sh("mkdir old; echo old > old/page; ln -s old current; sync .");
-        rig.disk.sync_all(Calls::SYNCFS, 0).unwrap();
+        rig.disk.sync_all(Calls::SYNCFS, 0, &|| true).unwrap();
         rig.sh("mkdir new; echo new > new/page; ln -s new next; mv -T next current");
         let trace = rig.disk.trace();
         let crashes = simfs::Crashes::new(&trace, &simfs::POSIX);
@@ -179,7 +179,7 @@ fn a_reboot_into_a_chosen_crash_state() {
         );
         // And with a barrier before the swap there is no such state.
         rig.sh("echo newer > new/page; ln -s new next");
-        rig.disk.sync_all(Calls::SYNCFS, 0).unwrap();
+        rig.disk.sync_all(Calls::SYNCFS, 0, &|| true).unwrap();
         rig.sh("mv -T next current");
         let trace = rig.disk.trace();
         let crashes = simfs::Crashes::new(&trace, &simfs::POSIX);

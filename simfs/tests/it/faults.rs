@@ -2,6 +2,8 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -236,7 +238,7 @@ fn read_only_refuses_all_that_changes_and_nothing_that_reads() {
             let told = fails(rig, program);
             assert!(told.contains("Read-only file system"), "{program}: {told}");
         }
-        assert_eq!(rig.disk.sync_all(Calls::SYNCFS, 0), Err(Errno::ROFS));
+        assert_eq!(rig.disk.sync_all(Calls::SYNCFS, 0, &|| true), Err(Errno::ROFS));
         assert_eq!(rig.sh("cat link; ls -A"), "text\nd\nf\nlink\none\ntwo\n");
         let last = rig.recorded(script);
         let syncs: Vec<&str> = last.lines().collect();
@@ -411,7 +413,7 @@ fn a_delayed_call_takes_its_time_and_is_applied() {
         let mut waiting = rig.shell("mkdir slow").spawn().unwrap();
         until("it waits", || rig.disk.waiting() == 1);
         // The disk is not locked, and what comes from outside of the mount can overtake.
-        rig.disk.sync_all(Calls::SYNC, 0).unwrap();
+        rig.disk.sync_all(Calls::SYNC, 0, &|| true).unwrap();
         assert!(waiting.wait().unwrap().success());
         assert!(started.elapsed() >= time);
         assert_eq!(rig.recorded(before), "sync All true +0\nmkdir slow +2\n");
@@ -431,15 +433,25 @@ fn sync_calls_from_outside_meet_their_faults() {
         let before = rig.last();
         set(rig, When::nth(Calls::SYNCFS, 1), Fault::Hang);
         let disk = rig.disk.clone();
-        let waiting = std::thread::spawn(move || disk.sync_all(Calls::SYNCFS, 0));
+        let waiting = std::thread::spawn(move || disk.sync_all(Calls::SYNCFS, 0, &|| true));
         until("it hangs", || rig.disk.waiting() == 1);
         rig.sh("mkdir meanwhile");
         rig.disk.release();
         assert_eq!(waiting.join().unwrap(), Ok(before + 2));
         let mut victim = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         set(rig, When::every(Calls::SYNC), Fault::Kill);
-        assert_eq!(rig.disk.sync_all(Calls::SYNC, victim.id()), Err(Errno::IO));
+        assert_eq!(rig.disk.sync_all(Calls::SYNC, victim.id(), &|| true), Err(Errno::IO));
         assert_eq!(victim.wait().unwrap().signal(), Some(9));
+        // Whoever is gone when the wait is over was not answered.
+        set(rig, When::nth(Calls::SYNCFS, 1), Fault::Hang);
+        let (disk, gone) = (rig.disk.clone(), Arc::new(AtomicBool::new(false)));
+        let is_gone = gone.clone();
+        let waiting =
+            std::thread::spawn(move || disk.sync_all(Calls::SYNCFS, 0, &|| !is_gone.load(Ordering::SeqCst)));
+        until("it hangs", || rig.disk.waiting() == 1);
+        gone.store(true, Ordering::SeqCst);
+        rig.disk.release();
+        assert_eq!(waiting.join().unwrap(), Err(Errno::NOTCONN));
         // Who was killed did not fail.
         assert_eq!(rig.recorded(before), "mkdir meanwhile +2\nsync All true +0\n");
     });

@@ -27,9 +27,9 @@ fn each_call_has_its_scope() {
              sync File({f:?}) true +0\nsync FileData({f:?}) true +0\nsync Dir({d:?}) true +0\n"
         );
         assert_eq!(rig.recorded(before), expected);
-        let next = rig.disk.sync_all(Calls::SYNCFS, 0).unwrap();
+        let next = rig.disk.sync_all(Calls::SYNCFS, 0, &|| true).unwrap();
         rig.disk.set_faults(&Schedule::one(When::every(Calls::SYNC), Fault::Error(Errno::IO))).unwrap();
-        assert_eq!(rig.disk.sync_all(Calls::SYNC, 0), Err(Errno::IO));
+        assert_eq!(rig.disk.sync_all(Calls::SYNC, 0, &|| true), Err(Errno::IO));
         let trace = rig.disk.trace();
         let kind = |seq: u32| trace.ops()[seq as usize].kind.clone();
         assert_eq!(kind(next), simfs::OpKind::Sync { scope: SyncScope::All, returned: next, ok: true });

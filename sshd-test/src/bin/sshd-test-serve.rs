@@ -9,12 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use sshd_test::{Disk, Observer, Options, Server, SyncCall, enter_user_namespace_if_needed};
+use sshd_test::{Caller, Disk, Observer, Options, Server, SyncCall, enter_user_namespace_if_needed};
 
 struct Print;
 
 impl Observer for Print {
-    fn sync(&self, call: SyncCall, _thread: u32) -> Result<(), i32> {
+    fn sync(&self, call: SyncCall, _: Caller<'_>) -> Result<(), i32> {
         print(&format!("{call:?}"));
         Ok(())
     }

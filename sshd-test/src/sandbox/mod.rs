@@ -255,6 +255,7 @@ impl Sandbox {
         mounter.join();
         if let Some((stop, thread)) = supervisor {
             drop(stop);
+            shared.observer.ending();
             let _ = thread.join();
         }
     }

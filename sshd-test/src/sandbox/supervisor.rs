@@ -15,7 +15,7 @@ use rustix::{
 };
 
 use super::seccomp::{self, Answer, Notification};
-use crate::{Observer, SyncCall};
+use crate::{Caller, Observer, SyncCall};
 
 /// The device number of the disk, shared with the thread that mounts it.
 pub(super) type DiskDevice = Arc<Mutex<Option<(u32, u32)>>>;
@@ -53,12 +53,14 @@ fn serve_one(listener: &OwnedFd, disk: &DiskDevice, observer: &dyn Observer) -> 
     if !seccomp::still_waits(listener.as_fd(), call.id) {
         return Ok(());
     }
-    let answer = if ours { ask(observer, &call) } else { Answer::Continue };
+    let still_waits = || seccomp::still_waits(listener.as_fd(), call.id);
+    let caller = Caller { thread: call.thread, still_waits: &still_waits };
+    let answer = if ours { ask(observer, call.call, caller) } else { Answer::Continue };
     seccomp::answer(listener.as_fd(), call.id, answer)
 }
 
-fn ask(observer: &dyn Observer, call: &Notification) -> Answer {
-    match catch_unwind(AssertUnwindSafe(|| observer.sync(call.call, call.thread))) {
+fn ask(observer: &dyn Observer, call: SyncCall, caller: Caller<'_>) -> Answer {
+    match catch_unwind(AssertUnwindSafe(|| observer.sync(call, caller))) {
         Ok(Ok(())) => Answer::Done,
         Ok(Err(errno)) if (1..4096).contains(&errno) => Answer::Fail(errno),
         Ok(Err(_)) => Answer::Fail(libc::EIO),

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sshd_test::{Disk, Observer, Options, Server, SyncCall};
+use sshd_test::{Caller, Disk, Observer, Options, Server, SyncCall};
 use tempfile::TempDir;
 
 /// Long enough for a busy machine, short enough to notice a hang.
@@ -29,6 +29,7 @@ struct Recorded {
     blind: Vec<String>,
     fail_with: Option<i32>,
     kill_callers: bool,
+    given_up: usize,
     hold: bool,
 }
 
@@ -39,6 +40,11 @@ impl Recorder {
 
     pub(crate) fn blind_reasons(&self) -> Vec<String> {
         self.state.lock().unwrap().blind.clone()
+    }
+
+    /// How many callers had been killed before they could be answered.
+    pub(crate) fn given_up(&self) -> usize {
+        self.state.lock().unwrap().given_up
     }
 
     pub(crate) fn fail_with(&self, errno: i32) {
@@ -58,15 +64,20 @@ impl Recorder {
 }
 
 impl Observer for Recorder {
-    fn sync(&self, call: SyncCall, thread: u32) -> Result<(), i32> {
+    fn sync(&self, call: SyncCall, caller: Caller<'_>) -> Result<(), i32> {
         let mut state = self.state.lock().unwrap();
         state.calls.push(call);
         if state.kill_callers {
-            let caller = rustix::process::Pid::from_raw(thread.cast_signed()).unwrap();
-            rustix::process::kill_process(caller, rustix::process::Signal::KILL).unwrap();
+            let pid = rustix::process::Pid::from_raw(caller.thread.cast_signed()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         }
-        let state = self.changed.wait_while(state, |state| state.hold).unwrap();
+        let mut state = self.changed.wait_while(state, |state| state.hold).unwrap();
+        state.given_up += usize::from(!caller.still_waits());
         state.fail_with.map_or(Ok(()), Err)
+    }
+
+    fn ending(&self) {
+        self.hold(false);
     }
 
     fn blind(&self, what: &str) {

@@ -88,6 +88,7 @@ fn a_caller_may_be_killed_while_it_waits() {
     fixture.recorder.hold(false);
     fixture.ssh_ok("sync");
     assert_eq!(fixture.recorder.calls(), [Sync, Sync]);
+    assert_eq!(fixture.recorder.given_up(), 1);
 }
 
 #[test]
