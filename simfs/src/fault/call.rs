@@ -134,20 +134,15 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn paths(&self, fs: &mut Fs) -> Vec<Vec<u8>> {
-        let mut paths = Vec::new();
-        let mut add_inode = |fs: &mut Fs, ino| paths.extend(fs.paths(ino));
-        match self.about {
-            About::Disk => {}
-            About::Inode(ino) | About::Link(ino, _) => add_inode(fs, ino),
-            About::Inodes(inos) => inos.into_iter().for_each(|ino| add_inode(fs, ino)),
-            About::Name(..) | About::Names(_) => {}
-        }
-        let names: &[(Ino, &[u8])] = match &self.about {
-            About::Name(dir, name) => &[(*dir, *name)],
-            About::Names(names) => names,
-            About::Link(_, name) => std::slice::from_ref(name),
-            _ => &[],
+        let (inodes, names): (&[Ino], &[(Ino, &[u8])]) = match &self.about {
+            About::Disk => (&[], &[]),
+            About::Inode(ino) => (&[*ino], &[]),
+            About::Inodes(inos) => (inos, &[]),
+            About::Link(ino, name) => (&[*ino], &[*name]),
+            About::Name(dir, name) => (&[], &[(*dir, *name)]),
+            About::Names(names) => (&[], names),
         };
+        let mut paths: Vec<Vec<u8>> = inodes.iter().flat_map(|ino| fs.paths(*ino)).collect();
         for (dir, name) in names {
             for mut path in fs.paths(*dir) {
                 if !path.is_empty() {

@@ -63,6 +63,7 @@ pub(super) fn check(errno: Errno) -> Result<(), String> {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 pub(super) fn serialize<S: Serializer>(errno: &Errno, to: S) -> Result<S::Ok, S::Error> {
     match NAMES.iter().find(|(_, known)| known == errno) {
         Some((name, _)) => name.serialize(to),

@@ -142,7 +142,7 @@ impl Fs {
             Some(index) => index,
             None => self.index_names(),
         };
-        let path = |(dir, name): &(Ino, Name)| self.path_of(&index, *dir, name);
+        let path = |(dir, name): &(Ino, Name)| index.path_of(*dir, name);
         let mut paths: Vec<_> = index.of(ino).iter().filter_map(path).collect();
         paths.sort_unstable();
         self.names = Some(index);
@@ -157,19 +157,6 @@ impl Fs {
             }
         }
         index
-    }
-
-    /// Nothing: the directory itself is not reachable any more.
-    fn path_of(&self, index: &NameIndex, dir: Ino, name: &Name) -> Option<Vec<u8>> {
-        let mut names = vec![name];
-        let mut at = dir;
-        while at != ROOT {
-            let (dir, name) = index.of(at).first()?;
-            names.push(name);
-            at = *dir;
-        }
-        names.reverse();
-        Some(names.iter().map(|name| name.as_ref()).collect::<Vec<&[u8]>>().join(&b'/'))
     }
 
     /// Who the operations of this file act for: the owner of the root directory.
@@ -187,6 +174,19 @@ pub(super) struct NameIndex {
 impl NameIndex {
     fn of(&self, ino: Ino) -> &[(Ino, Name)] {
         self.names.get(&ino).map_or(&[], |names| names)
+    }
+
+    /// Nothing: the directory itself is not reachable any more.
+    fn path_of(&self, dir: Ino, name: &Name) -> Option<Vec<u8>> {
+        let mut names: Vec<&[u8]> = vec![name];
+        let mut at = dir;
+        while at != ROOT {
+            let (dir, name) = self.of(at).first()?;
+            names.push(name);
+            at = *dir;
+        }
+        names.reverse();
+        Some(names.join(&b'/'))
     }
 
     pub(super) fn add(&mut self, ino: Ino, dir: Ino, name: Name) {
