@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -29,10 +30,11 @@ impl Output {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),
         };
-        use std::os::unix::fs::PermissionsExt as _;
         // As any new file: the umask takes away what the user does not want to give.
         let mode = fs::Permissions::from_mode(0o666);
-        let file = tempfile::Builder::new().prefix(".cutover-trace-").permissions(mode).tempfile_in(dir)?;
+        let file = tempfile::Builder::new().prefix(".cutover-trace-").permissions(mode).tempfile_in(dir);
+        // Its errors name the temporary path, which means nothing to anybody.
+        let file = file.map_err(|error| io::Error::from(error.kind()))?;
         Ok(Self::Beside { file: BufWriter::with_capacity(1 << 18, file), path })
     }
 

@@ -28,8 +28,11 @@ fn help_of_the_program() {
            cutover-certify <COMMAND>
 
     Commands:
-      run   Certifies any other deploy command
-      help  Print this message or the help of the given subcommand(s)
+      run    Certifies any other deploy command
+      judge  Judges recorded traces: the same verdicts as when they were recorded, without FUSE and
+             without the tool
+      trace  Shows or converts a recorded trace
+      help   Print this message or the help of the given subcommand(s)
 
     Options:
           --app <DIR>...
@@ -38,6 +41,9 @@ fn help_of_the_program() {
 
           --json <FILE>
               Writes all verdicts as JSON
+
+          --record <FILE>
+              Writes what was recorded to a trace file, for `judge` and `trace`
 
           --timeout <SECONDS>
               Time limit of one deploy, in seconds
@@ -78,6 +84,7 @@ fn help_of_run() {
           --app <DIR>...       The releases to deploy, oldest first; the last is deployed once more
                                unchanged [default: a bundled application]
           --json <FILE>        Writes all verdicts as JSON
+          --record <FILE>      Writes what was recorded to a trace file, for `judge` and `trace`
           --timeout <SECONDS>  Time limit of one deploy, in seconds [default: 120]
           --shared <PATH>      A path below shared/ that holds user data before the first deploy and is
                                linked into each release; a trailing slash makes it a directory. Can be
