@@ -9,6 +9,7 @@
 //! - [`our_engine`]: the verdicts about our own engine. [`size`]: the same on a real application of 12,000 files.
 //! - [`random_histories`]: the engine keeps its promises on histories that nobody thought of. [`history`] is such a
 //!   history as a value, and `regressions/` keeps those that were not kept once.
+//! - [`traces`]: the trace file of a run gives the verdicts of that run.
 //!
 //! [`room`] runs programs and [`processes`] watches them. Both programs have to be built: `cargo test --workspace`
 //! does it.
@@ -25,6 +26,7 @@ mod processes;
 mod random_histories;
 mod room;
 mod size;
+mod traces;
 
 /// Says why a test cannot run here. In CI nothing may be missing, so there it is a failure.
 pub(crate) fn skip(why: &str) {
