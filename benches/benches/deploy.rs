@@ -1,10 +1,8 @@
-//! How fast deploys are on the embedded server, and how fast they are judged.
+//! How fast deploys are on the embedded server. How fast they are judged: `judge.rs`.
 //!
-//! - `upload-and-copy`: an application is tarred over one `ssh` into a new directory and copied to a second. Bytes are
-//!   those written, both times. `floor` does the same without SSH on a real directory, so what counts is the ratio of
-//!   the others to it. Real directories are in memory unless `CUTOVER_BENCH_DIR` says otherwise.
-//! - `judge`: all promises over four recorded deploys, by the number of effects in the trace, for both ways to make a
-//!   release durable.
+//! `upload-and-copy`: an application is tarred over one `ssh` into a new directory and copied to a second. Bytes are
+//! those written, both times. `floor` does the same without SSH on a real directory, so what counts is the ratio of
+//! the others to it. Real directories are in memory unless `CUTOVER_BENCH_DIR` says otherwise.
 //!
 //! On few cores the wake-ups between client, server and disk cost more than the work: `taskset -c 0` in front of the
 //! command gives steadier ratios.
@@ -15,16 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use criterion::{BenchmarkId, Criterion, Throughput};
-use cutover_benches::{App, Barrier, History, Place, real_root, skip};
-use cutover_certify::judge::{Verdict, judge};
+use criterion::{Criterion, Throughput};
+use cutover_benches::{App, Place, real_root, skip};
 
 fn main() {
     // Before any thread exists.
     let namespace = sshd_test::enter_user_namespace_if_needed();
     let mut criterion = Criterion::default().configure_from_args();
     upload_and_copy(&mut criterion, namespace.map_err(io::Error::other));
-    judging(&mut criterion);
     criterion.final_summary();
 }
 
@@ -75,24 +71,4 @@ fn check(place: &mut Place, app: &App) -> io::Result<()> {
     let deployed = place.upload_and_copy(app)?;
     assert_eq!(place.count(&deployed)?, (2 * App::files(), 2 * App::content_bytes()));
     place.remove(&deployed)
-}
-
-fn judging(criterion: &mut Criterion) {
-    for (name, barrier) in [("judge: one syncfs", Barrier::Syncfs), ("judge: fsync each", Barrier::FsyncEach)]
-    {
-        let mut group = criterion.benchmark_group(name);
-        group
-            .sample_size(10)
-            .warm_up_time(Duration::from_millis(500))
-            .measurement_time(Duration::from_secs(5));
-        for size in [1_000, 10_000, 100_000] {
-            let history = History::record(size, barrier);
-            let verdicts = || judge(&history.trace, &history.scenario, &simfs::POSIX);
-            // What is broken is found early: only a proof goes through everything.
-            let judgement = verdicts();
-            assert!(!judgement.any(|verdict| *verdict != Verdict::Proved), "{:#?}", judgement.rows);
-            group.throughput(Throughput::Elements(judgement.effects as u64));
-            group.bench_function(BenchmarkId::from_parameter(size), |bencher| bencher.iter(verdicts));
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Recorded deploys for the judge, made without a mount: a right deploy, several times, to a simulated disk.
+//! Recorded deploys for the judge, made without a mount: a right deploy, as often as wanted, to a simulated disk.
 //!
 //! What a real recording has and this has not: ops of a lock, a staging folder and a log, and writes in several parts.
 
@@ -10,12 +10,8 @@ use cutover_certify::{
 };
 use simfs::{Errno, Fs, FsResult, Ino, Kind, MarkKind, Name, SyncScope, Trace, fs::RenameHow};
 
-/// How many releases are deployed, one after the other.
-const DEPLOYS: u32 = 4;
-/// How many of them remain: the last deploy removes the first release.
-const KEEP: usize = 3;
-/// Inode, name, length and one block of a file for each release, and the removal of its name from one of them.
-const EFFECTS_A_FILE: usize = 4 * DEPLOYS as usize + 1;
+/// How many releases remain: from the fourth deploy on, each removes one.
+const KEEP: u32 = 3;
 /// Files of one folder.
 const FOLDER_FILES: usize = 40;
 
@@ -38,41 +34,61 @@ pub struct History {
 }
 
 impl History {
-    /// Four deploys of an application that is as large as it takes for about this many effects in all.
+    /// Deploys of an application of so many files, one after the other.
     ///
     /// # Panics
     /// If the simulated disk refuses what every disk allows.
-    pub fn record(effects: usize, barrier: Barrier) -> Self {
-        let files = (effects / EFFECTS_A_FILE).max(1);
+    pub fn record(files: usize, deploys: u32, barrier: Barrier) -> Self {
         let mut fs = Fs::new(0, 0, 0o755);
-        let sources = (1..=DEPLOYS).map(|deploy| Arc::new(source(files, deploy))).collect::<Vec<_>>();
+        let first = source(files, 0);
+        let sources = (1..=deploys).map(|deploy| Arc::new(changed(&first, deploy))).collect::<Vec<_>>();
         record(&mut fs, &sources, barrier).expect("an empty disk takes a few releases");
         let scenario = Scenario {
             mount: vec![Name::from(&b"srv"[..])],
             deploy_path: vec![Name::from(&b"app"[..])],
             sources,
             expect: Expect { shared: SharedRule::DropDown, adds: Adds::none(), mode_mask: 0o7777 },
-            keep: Some(KEEP),
+            keep: Some(KEEP as usize),
             past: None,
         };
         Self { trace: fs.start_recording(), scenario }
     }
+
+    /// How many files make about so many effects in so many deploys: inode, name, length and one block of a file for each
+    /// release, and the removal of its name from those that do not remain.
+    pub fn files_for(effects: usize, deploys: u32) -> usize {
+        let a_file = 4 * deploys + deploys.saturating_sub(KEEP);
+        (effects / a_file as usize).max(1)
+    }
 }
 
-/// The application at one version: every hundredth file is another in each.
+/// The application.
 fn source(files: usize, version: u32) -> Tree {
     let mut tree: Tree = [(Vec::new(), Node::Dir { mode: 0o755 })].into();
     for n in 0..files {
         let folder = format!("folder-{:04}", n / FOLDER_FILES).into_bytes();
         let path = [&folder[..], format!("/file-{n:06}").as_bytes()].concat();
         tree.insert(folder, Node::Dir { mode: 0o755 });
-        let version = if n % 100 == 0 { version } else { 0 };
-        let bytes = format!("file {n} of version {version}\n").repeat(8);
-        let block = Arc::from(bytes.as_bytes());
-        let content = Content { size_bytes: bytes.len() as u64, blocks: vec![block] };
-        tree.insert(path, Node::File { mode: 0o644, content });
+        tree.insert(path, file(n, version));
     }
     tree
+}
+
+/// The application at another version: every hundredth file is another.
+fn changed(first: &Tree, version: u32) -> Tree {
+    let mut tree = first.clone();
+    let files = tree.values_mut().filter(|node| matches!(node, Node::File { .. }));
+    for (n, node) in files.enumerate().step_by(100) {
+        *node = file(n, version);
+    }
+    tree
+}
+
+fn file(n: usize, version: u32) -> Node {
+    let bytes = format!("file {n} of version {version}\n").repeat(8);
+    let block = Arc::from(bytes.as_bytes());
+    let content = Content { size_bytes: bytes.len() as u64, blocks: vec![block] };
+    Node::File { mode: 0o644, content }
 }
 
 fn record(fs: &mut Fs, sources: &[Arc<Tree>], barrier: Barrier) -> FsResult<()> {
@@ -91,7 +107,7 @@ fn record(fs: &mut Fs, sources: &[Arc<Tree>], barrier: Barrier) -> FsResult<()> 
         fs.rename(app, b"next", app, b"current", RenameHow::Replace)?;
         fs.sync(SyncScope::Dir(app), true);
         fs.mark(MarkKind::Ack { deploy });
-        if let Some(old) = deploy.checked_sub(KEEP as u32).filter(|old| *old > 0) {
+        if let Some(old) = deploy.checked_sub(KEEP).filter(|old| *old > 0) {
             remove_tree(fs, &format!("app/releases/{old:014}"))?;
         }
         fs.mark(MarkKind::End { deploy, ok: true, cleanup_pending: false });

@@ -6,8 +6,8 @@
 mod live;
 mod sampled;
 
+use rustc_hash::FxHashMap;
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
@@ -327,7 +327,7 @@ struct Witness<'a> {
     scenario: &'a Scenario,
     facts: &'a Facts,
     /// For each disk, as the newest version of each cell, what holds under which duty.
-    judged: HashMap<Vec<Option<EffectId>>, Vec<(usize, Holds)>>,
+    judged: FxHashMap<Vec<Option<EffectId>>, Vec<(usize, Holds)>>,
     states: u64,
     disks: u64,
 }
@@ -378,7 +378,7 @@ fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCa
         trace: &trace,
         scenario: &bare,
         facts: &facts,
-        judged: HashMap::new(),
+        judged: FxHashMap::default(),
         states: 0,
         disks: 0,
     };
@@ -438,7 +438,7 @@ fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCa
 fn cases() -> u32 {
     let number = |n: String| n.parse().expect("CUTOVER_CASES is a number");
     let slow = std::env::var_os("CUTOVER_SLOW_TESTS").is_some();
-    std::env::var("CUTOVER_CASES").map_or(if slow { 12_000 } else { 1_000 }, number)
+    std::env::var("CUTOVER_CASES").map_or(if slow { 10_000 } else { 1_000 }, number)
 }
 
 /// Where the random traces begin: the same in every run unless another is asked for.
