@@ -118,10 +118,8 @@ fn a_real_application_is_proved_whole_and_its_content_stored_once() {
             recorded >= releases * bytes * 9 / 10,
             "{recorded} bytes cannot be {releases} releases of {bytes}"
         );
-        // A file that arrives in several writes has versions of a block that is not full yet.
-        assert!(
-            stored >= distinct * 9 / 10 && stored <= distinct * 6 / 5,
-            "{stored} bytes for {distinct} distinct"
-        );
+        // tar writes 10 KiB at a time, so two of five blocks of a large file have a version that is not full yet.
+        let most = distinct * 5 / 4;
+        assert!((distinct * 9 / 10..=most).contains(&stored), "{stored} bytes for {distinct} distinct");
     }
 }
