@@ -4,6 +4,7 @@
 
 mod app;
 mod history;
+mod host;
 mod place;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 
 pub use app::App;
 pub use history::{Barrier, History};
+pub use host::Host;
 pub use place::Place;
 
 /// Where real directories are made: `CUTOVER_BENCH_DIR`, or `/dev/shm`, or where temporary files go.

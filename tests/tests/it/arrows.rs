@@ -85,6 +85,7 @@ fn every_arrow_between_packages_is_meant() {
         let _ = writeln!(text, "{arrow}");
     }
     insta::assert_snapshot!(text, @r"
+    cutover-benches -> cutover
     cutover-benches -> cutover-certify
     cutover-benches -> simfs
     cutover-benches -> sshd-test
