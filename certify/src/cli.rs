@@ -43,6 +43,9 @@ pub enum Verb {
     /// Shows or converts a recorded trace
     #[command(subcommand)]
     Trace(TraceVerb),
+    /// Reads what a recording tells it to; started by this program itself
+    #[command(name = crate::readers::VERB, hide = true)]
+    Reader,
 }
 
 /// Options of `judge`.
@@ -224,6 +227,10 @@ pub struct Run {
     /// the --shared paths
     #[arg(long)]
     pub drop_down: bool,
+
+    /// Also reads the releases while they are deployed, as a visitor of a site does, in three processes
+    #[arg(long)]
+    pub readers: bool,
 
     /// Also records a history that starts without the deploy path, which the tool then has to make
     #[arg(long)]

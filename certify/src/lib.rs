@@ -2,6 +2,7 @@
 //! instant and every possible power loss whether `current` resolves to a complete release.
 //!
 //! - [`record`] runs the tool ([`tool`]) and yields a trace. - [`judge`] decides every promise over a trace.
+//! - [`readers`] read meanwhile, as real processes.
 //! - [`recover`] runs it again on what a power loss or a kill has left, [`failed`] on a disk that fails.
 //! - [`trace_file`] keeps a recording in a file.
 //! - [`report`] tells a person. [`app`] is the bundled application.
@@ -13,6 +14,7 @@ pub mod cli;
 pub mod failed;
 mod jail;
 pub mod judge;
+pub mod readers;
 pub mod record;
 pub mod recover;
 pub mod report;

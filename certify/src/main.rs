@@ -20,7 +20,8 @@ use simfs::ContentBytes;
 use cutover_certify::app;
 use cutover_certify::cli::{Cli, Common, Verb};
 use cutover_certify::failed::{Faults, failed_is_failed};
-use cutover_certify::judge::{Judgement, Promise, SharedRule, judge};
+use cutover_certify::judge::{Judgement, Promise, SharedRule, judge_with_readers};
+use cutover_certify::readers;
 use cutover_certify::record::{CutShort, Plan, Progress, RecordError, Recording, Subject, record};
 use cutover_certify::recover::{self, recover};
 use cutover_certify::report::{self, Outcome};
@@ -32,6 +33,12 @@ const FROM_NOTHING: &str = "starting without the deploy path:";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Some(Verb::Reader)) {
+        return match readers::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     match run(cli) {
         Ok(outcome) => ExitCode::from(outcome as u8),
         Err(failure) => {
@@ -60,7 +67,7 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     match cli.command {
         Some(Verb::Judge(judge)) => return traces::judge(&judge),
         Some(Verb::Trace(verb)) => return traces::trace(&verb),
-        Some(Verb::Run(_)) | None => {}
+        Some(Verb::Run(_) | Verb::Reader) | None => {}
     }
     // Before any thread is started: a process with several threads cannot enter a user namespace.
     sshd_test::enter_user_namespace_if_needed()
@@ -136,7 +143,8 @@ fn history(
     }
     keeper.keep(label, &recording)?;
     let started = Instant::now();
-    let judgement = judge(&recording.trace, &recording.scenario, &simfs::POSIX);
+    let judgement =
+        judge_with_readers(&recording.trace, &recording.scenario, &simfs::POSIX, recording.passes.as_ref());
     Ok((recording, judgement, started.elapsed()))
 }
 
@@ -193,11 +201,13 @@ fn plan(cli: Cli) -> Result<(Common, Plan), Failure> {
                 keep: run.keep.map(|keep| keep as usize),
                 reports: Reports { ack: run.ack.clone(), cleanup_pending: None },
                 limit: run.common.timeout,
+                readers: run.readers,
             };
             Ok((run.common, plan))
         }
         _ => {
-            let plan = Plan { limit: cli.run.timeout, ..Plan::for_cutover(find_cutover(cli.cutover)?) };
+            let ours = Plan::for_cutover(find_cutover(cli.cutover)?);
+            let plan = Plan { limit: cli.run.timeout, readers: true, ..ours };
             Ok((cli.run, plan))
         }
     }

@@ -16,6 +16,7 @@ use sshd_test::{Caller, Observer, Options, Server, SyncCall};
 
 use crate::app::{self, SharedEntry};
 use crate::judge::{Adds, Expect, Scenario, SharedRule};
+use crate::readers::{Passes, crew::Crew};
 use crate::tool::{self, Ended, Order, Reports};
 use crate::tree::{self, Tree, TreeError};
 
@@ -24,6 +25,9 @@ pub const DEPLOY_DIR: &str = "app";
 
 /// How long processes that a run left on the server may go on before the next one starts.
 pub(crate) const SETTLE: Duration = Duration::from_secs(10);
+
+/// How long readers get, after each deploy, to read once more.
+const LAST_PASS: Duration = Duration::from_mins(1);
 
 /// What is certified.
 #[derive(Clone, Debug)]
@@ -58,6 +62,9 @@ pub struct Plan {
     pub reports: Reports,
     /// The time limit of one deploy.
     pub limit: Duration,
+    /// Whether processes read the releases meanwhile. They are this program itself: only for one whose `main` calls
+    /// [`readers::run`](crate::readers::run) when its only argument is [`readers::VERB`](crate::readers::VERB).
+    pub readers: bool,
 }
 
 impl Plan {
@@ -78,6 +85,7 @@ impl Plan {
                 cleanup_pending: pattern("^live, cleanup pending: "),
             },
             limit: Duration::from_mins(2),
+            readers: false,
         }
     }
 }
@@ -92,6 +100,8 @@ pub struct Recording {
     pub times: Times,
     /// Why the history is shorter than planned, if it is.
     pub cut_short: Option<CutShort>,
+    /// What readers found, if there were any.
+    pub passes: Option<Passes>,
 }
 
 /// The times of files at some ops of a trace. They are no part of it, but tools compare them, and a reboot keeps them.
@@ -163,6 +173,9 @@ pub enum RecordError {
     /// The embedded server did not start.
     #[error("the embedded SSH server did not start")]
     Server(#[source] sshd_test::Error),
+    /// Readers could not be started.
+    #[error("cannot start the processes that read meanwhile: {0}")]
+    Readers(io::Error),
     /// The tool could not be started.
     #[error("cannot start the tool: {0}")]
     Start(io::Error),
@@ -206,6 +219,17 @@ pub fn record(
 
     let mut times = Times::default();
     times.note(&disk);
+    let crew = if plan.readers {
+        let paths: std::collections::BTreeSet<&Vec<u8>> =
+            sources.iter().flat_map(|tree| tree.keys()).filter(|path| !path.is_empty()).collect();
+        let paths: Vec<Vec<u8>> = paths.into_iter().cloned().collect();
+        let current = deploy_path.join("current");
+        Some(Crew::start(server.sandbox(), &disk, &current, &paths).map_err(RecordError::Readers)?)
+    } else {
+        None
+    };
+    let mut late = None;
+
     let mut cut_short = None;
     let of = plan.sources.len();
     for (at, dir) in plan.sources.iter().enumerate() {
@@ -225,6 +249,11 @@ pub fn record(
             disk.mark(MarkKind::Blind { what });
         }
         times.note(&disk);
+        if let Some(crew) = &crew
+            && !crew.one_more_pass(LAST_PASS, interrupted)
+        {
+            late = Some(format!("it did not read a release within {} s", LAST_PASS.as_secs()));
+        }
         progress.ended(deploy, last_op(&disk) - before, started.elapsed());
         let now = tree::read_dir(dir, &store)?;
         if let Some(difference) = tree::difference(&now, &sources[at], false) {
@@ -243,6 +272,10 @@ pub fn record(
         // What came after would have been judged too, so nothing may be called proved.
         disk.mark(MarkKind::Blind { what: cut.to_string() });
     }
+    let passes = crew.map(|crew| {
+        let passes = crew.end();
+        Passes { lost: passes.lost.clone().or(late), ..passes }
+    });
     server.shutdown();
     let scenario = Scenario {
         mount: names_of(&mount),
@@ -252,7 +285,7 @@ pub fn record(
         keep: plan.keep,
         past: None,
     };
-    Ok(Recording { trace: disk.take_trace(), scenario, times, cut_short })
+    Ok(Recording { trace: disk.take_trace(), scenario, times, cut_short, passes })
 }
 
 /// A temporary directory for what a run needs, and for what it leaves when it is killed.

@@ -83,6 +83,14 @@ pub fn text(judgement: &Judgement) -> String {
     for tried in &judgement.tried {
         let _ = writeln!(out, "{}: {}.", tried.promise.name(), tried.what);
     }
+    if let Some(tally) = judgement.readers.processes {
+        let _ = writeln!(
+            out,
+            "Read meanwhile, by processes: {} times a release by the path that `current` resolved to, {} times one by a \
+             directory kept open, {} times each file through `current`, of which {} mixed releases; {} undecided.",
+            tally.once, tally.held, tally.each, tally.mixed, tally.undecided,
+        );
+    }
     if unknown.is_none() {
         let readers = judgement.readers;
         let _ = writeln!(

@@ -27,9 +27,10 @@ use simfs::{Crashes, MarkKind, Model, Name, Trace, View};
 pub use expect::{Adds, Expect};
 pub use past::{Past, Pasts};
 
+use crate::readers::Passes;
 use crate::tree::Tree;
 use history::{Current, History};
-pub use readers::Readers;
+pub use readers::{Readers, Tally};
 
 /// What is judged. The order is that of the verdict table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -300,6 +301,12 @@ impl Judgement {
     #[must_use]
     pub fn and(mut self, other: Self, what: &str) -> Self {
         for (row, other) in self.rows.iter_mut().zip(other.rows) {
+            // What held in some passes of readers, and in some more.
+            if let (Some(Verdict::Held { held, of }), Some(Verdict::Held { held: more, of: too })) =
+                (&mut row.runs, &other.runs)
+            {
+                (*held, *of) = (*held + more, *of + too);
+            }
             let pairs =
                 [(&mut row.live, other.live), (&mut row.crash, other.crash), (&mut row.runs, other.runs)];
             for (mine, theirs) in pairs {
@@ -341,12 +348,26 @@ impl Judgement {
 /// When the procedure and the oracle disagree about a counterexample: that would be a defect of the judge, and no
 /// verdict of it could be trusted.
 pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
+    judge_with_readers(trace, scenario, model, None)
+}
+
+/// The same, and judges what readers as processes found while the trace was recorded.
+///
+/// # Panics
+/// As [`judge`].
+pub fn judge_with_readers(
+    trace: &Trace,
+    scenario: &Scenario,
+    model: &Model,
+    passes: Option<&Passes>,
+) -> Judgement {
     let crashes = Crashes::new(trace, model);
     let history = History::new(trace, scenario);
     let shared = past::shared(trace, scenario);
     let changes = live::changes(trace, &history, shared.as_ref());
     let protected = protect::protected(&history, scenario.keep, trace.last());
-    let readers = readers::decide(trace, scenario, &history, &changes, &protected);
+    let mut readers = readers::decide(trace, scenario, &history, &changes, &protected);
+    let found = passes.map(|passes| readers::judge_passes(passes, trace, scenario, &history, &mut readers));
     let live = live::Live { trace, scenario, history: &history, changes: &changes, protected: &protected };
     let power = power::Power {
         crashes: &crashes,
@@ -381,7 +402,12 @@ pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
                 verdict(found)
             }),
             // A trace says nothing about further runs: whoever makes them adds their verdict.
-            runs: promise.further_runs().map(|how| Verdict::NotAsked { why: how.to_owned() }),
+            runs: match promise {
+                Promise::ReadersWhole => Some(found.clone().unwrap_or(Verdict::NotAsked {
+                    why: "no readers were started as processes (--readers)".to_owned(),
+                })),
+                _ => promise.further_runs().map(|how| Verdict::NotAsked { why: how.to_owned() }),
+            },
         }
     });
     Judgement {

@@ -21,11 +21,11 @@
 //! and only if, at some instant after the release was first live one place of its tree is wrong. That takes one pass over
 //! the effects on changed releases, and one walk for each change on the way to a release's path.
 
+mod passes;
 mod places;
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
 use serde::Serialize;
 use simfs::{Ino, Name, Seq, Trace, View};
 
@@ -35,8 +35,10 @@ use super::live::Changes;
 use super::protect::Protected;
 use super::walk::{End, walk_live};
 use super::words::Words;
-use super::{Counterexample, Scenario};
+use super::{Counterexample, Scenario, Verdict};
+use crate::readers::Passes;
 use crate::tree::{self, Difference};
+pub use passes::Tally;
 use places::{Holders, Places};
 
 /// How much the verdict about readers covers.
@@ -50,6 +52,8 @@ pub struct Readers {
     /// Switches from one release to another: at each of them a reader that goes through `current` for each file may
     /// get files of both.
     pub mixes: u64,
+    /// What readers as processes found; none if there were none.
+    pub processes: Option<Tally>,
 }
 
 impl Readers {
@@ -60,6 +64,10 @@ impl Readers {
             interleavings: self.interleavings.saturating_add(other.interleavings),
             lookups: self.lookups.saturating_add(other.lookups),
             mixes: self.mixes.saturating_add(other.mixes),
+            processes: match (self.processes, other.processes) {
+                (Some(mine), Some(theirs)) => Some(mine.and(theirs)),
+                (mine, theirs) => mine.or(theirs),
+            },
         }
     }
 }
@@ -69,7 +77,7 @@ pub(crate) struct Decided {
     /// The first interleaving that breaks the promise.
     pub(crate) found: Option<Counterexample>,
     pub(crate) readers: Readers,
-    /// For each release, the first op of its first lawful prune, for those who look at what real readers found.
+    /// For each release, the first op of its first lawful prune.
     pub(crate) prunes: Vec<Option<Seq>>,
 }
 
@@ -105,6 +113,19 @@ pub(crate) fn decide(
     Decided { found, readers: count(trace, history, &resolved), prunes: pass.prunes }
 }
 
+/// Judges what readers as processes found, and notes how much that was.
+pub(crate) fn judge_passes(
+    passes: &Passes,
+    trace: &Trace,
+    scenario: &Scenario,
+    history: &History,
+    decided: &mut Decided,
+) -> Verdict {
+    let (verdict, tally) = passes::judge(passes, history, decided, &Words::new(trace, scenario));
+    decided.readers.processes = Some(tally);
+    verdict
+}
+
 /// From an op on, until the next of these: which release `current` resolves to, and by which path.
 struct Resolved {
     from: Seq,
@@ -112,14 +133,16 @@ struct Resolved {
 }
 
 fn resolved(trace: &Trace, scenario: &Scenario, history: &History) -> Vec<Resolved> {
-    let known: FxHashMap<Ino, usize> =
-        history.releases.iter().enumerate().map(|(at, release)| (release.golden.ino, at)).collect();
     let ends = ends(trace, scenario, &scenario.current_path(), 0);
-    let to = |end| match end {
-        End::Dir { ino, path } => known.get(&ino).map(|release| (*release, path)),
+    let mut changes: Vec<Seq> = ends.iter().map(|end| end.0).collect();
+    changes.extend(history.current.iter().map(|current| current.0));
+    changes.sort_unstable();
+    changes.dedup();
+    let to = |k| match (history.current_at(k), &ends[ends.partition_point(|end| end.0 <= k) - 1].1) {
+        (Current::Release(release), End::Dir { path, .. }) => Some((*release, path.clone())),
         _ => None,
     };
-    ends.into_iter().map(|(from, end)| Resolved { from, to: to(end) }).collect()
+    changes.into_iter().map(|from| Resolved { from, to: to(from) }).collect()
 }
 
 /// Where a path leads from op `from` on, with each op after which that is something else.
@@ -239,8 +262,10 @@ impl<'a> Pass<'a> {
         let watch = |release, path| Watch { release, path, places: None, pruned: false, done: false };
         for (release, change) in changes.releases.iter().enumerate() {
             self.watches.push(watch(release, None));
-            if let Some(change) = change {
-                self.agenda.entry(change.at).or_default().push(Event::Changed(release));
+            // A release of before a reboot has no readers until `current` resolves to it again.
+            let is_it = |resolved: &&Resolved| resolved.to.as_ref().is_some_and(|(to, _)| *to == release);
+            if let (Some(change), Some(first)) = (change, self.resolved.iter().find(is_it)) {
+                self.agenda.entry(change.at.max(first.from)).or_default().push(Event::Changed(release));
             }
         }
         for at in 0..self.resolved.len() {

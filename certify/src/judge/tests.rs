@@ -513,7 +513,10 @@ fn the_right_deploy_is_proved_and_each_missing_barrier_is_found() {
         if matches!(step, SyncAll(_) | Sync(..)) {
             let without: Vec<Step> = [&right[..at], &right[at + 1..]].concat();
             let words = words(&without);
-            assert!(words.contains(&(Promise::DurableAck, "BROKEN".to_owned())), "without step {at}: {words:?}");
+            assert!(
+                words.contains(&(Promise::DurableAck, "BROKEN".to_owned())),
+                "without step {at}: {words:?}"
+            );
         }
     }
 }

@@ -21,7 +21,10 @@ fn names(path: &str) -> Vec<simfs::Name> {
 }
 
 fn source(text: &[u8]) -> Arc<Tree> {
-    let file = |bytes: &[u8]| Node::File { mode: 0o644, content: Content::read(bytes, &BlockStore::default()).unwrap() };
+    let file = |bytes: &[u8]| Node::File {
+        mode: 0o644,
+        content: Content::read(bytes, &BlockStore::default()).unwrap(),
+    };
     let nodes = [
         (&b""[..], Node::Dir { mode: 0o755 }),
         (b"a", Node::Dir { mode: 0o2755 }),
