@@ -21,6 +21,7 @@ use super::oracle::{self, Disk, Duty, Facts, Known};
 use super::walk::{End, names, walk_live};
 use super::*;
 
+mod passes;
 mod readers;
 
 const WHO: Caller = Caller { uid: 0, gid: 0 };

@@ -6,10 +6,12 @@
 //! - [`against_kernel`]: random operations on `Fs` and on a real directory agree, and the trace agrees with the result.
 //! - [`schedules`]: fault schedules as values, and which calls their rules meet.
 //! - [`mounted`]: the rig: a disk mounted in a private namespace. The modules below use it.
-//! - [`system_calls`], [`programs`], [`syncs`], [`crashes`]: what a mount answers, records and survives. [`faults`]: each fault as a real
-//!   program meets it.
+//! - [`caches`]: what the kernel remembers of a mount is what is there.
+//! - [`system_calls`], [`programs`], [`syncs`], [`crashes`]: what a mount answers, records and survives. [`faults`]: each
+//!   fault as a real program meets it.
 
 mod against_kernel;
+mod caches;
 mod crashes;
 mod faults;
 mod mounted;

@@ -7,6 +7,7 @@
 //! - [`harmless`]: what a tool does on the server never reaches the machine.
 //! - [`bad_input`]: directories, tools and machines that cannot be used; errors and exit codes.
 //! - [`our_engine`]: the verdicts about our own engine. [`size`]: the same on a real application of 12,000 files.
+//! - [`readers`]: processes that read while something is deployed.
 //! - [`random_histories`]: the engine keeps its promises on histories that nobody thought of. [`history`] is such a
 //!   history as a value, and `regressions/` keeps those that were not kept once.
 //! - [`traces`]: the trace file of a run gives the verdicts of that run.
@@ -24,6 +25,7 @@ mod kill;
 mod our_engine;
 mod processes;
 mod random_histories;
+mod readers;
 mod room;
 mod size;
 mod traces;

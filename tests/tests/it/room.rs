@@ -180,6 +180,11 @@ impl Room {
             (r"\bop \d+\b", "op N"),
             (r"(\.current\.\d{14})\.\d+\b", "$1.PID"),
             (r"\b\d+ (operations|effects|sync calls|crash points|interleavings|lookups)\b", "N $1"),
+            (r"\bheld \d+/\d+\b", "held N/N"),
+            (r"\b\d+ (times|mixed releases)\b", "N $1"),
+            // A table is as wide as its longest cell.
+            ("─{3,}", "───"),
+            ("═{3,}", "═══"),
             (r"\b\d+\.\d+ s\b", "T s"),
             // Where there is no /srv, the disk is at /mnt.
             (r"/mnt/app\b", "/srv/app"),

@@ -38,7 +38,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self {
             once: self.once + other.once,
             held: self.held + other.held,

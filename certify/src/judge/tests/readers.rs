@@ -59,7 +59,7 @@ fn follow(disk: &Tree, path: &str) -> Place {
 }
 
 /// What lies below a path of a map, the path itself as the root.
-fn below(disk: &Tree, root: &[u8]) -> Tree {
+pub(super) fn below(disk: &Tree, root: &[u8]) -> Tree {
     let prefix = golden::join(root, b"");
     let inside = |path: &Vec<u8>| {
         if root.is_empty() || path == root {
@@ -71,29 +71,29 @@ fn below(disk: &Tree, root: &[u8]) -> Tree {
 }
 
 /// What a reader finds of a release after each op: by a path, or from its directory.
-struct Sight {
-    release: usize,
+pub(super) struct Sight {
+    pub(super) release: usize,
     /// The first instant at which such a reader can start.
-    from: usize,
-    held: bool,
+    pub(super) from: usize,
+    pub(super) held: bool,
     path: Vec<u8>,
-    trees: Vec<Tree>,
+    pub(super) trees: Vec<Tree>,
     /// Whether something may be missing.
     pruned: Vec<bool>,
 }
 
-struct Witness {
-    naive: Naive,
+pub(super) struct Witness {
+    pub(super) naive: Naive,
     /// For each op, the path of the release that is live.
-    paths: Vec<Option<Vec<u8>>>,
-    sights: Vec<Sight>,
-    disks: Vec<Tree>,
+    pub(super) paths: Vec<Option<Vec<u8>>>,
+    pub(super) sights: Vec<Sight>,
+    pub(super) disks: Vec<Tree>,
     protected: Vec<protect::Protected>,
     prunes: usize,
 }
 
 impl Witness {
-    fn new(trace: &Trace, scenario: &Scenario) -> Self {
+    pub(super) fn new(trace: &Trace, scenario: &Scenario) -> Self {
         let history = History::new(trace, scenario);
         let whole = |k| Disk::write_out(View::live(trace, k)).tree(b"");
         let mut witness = Self {
@@ -147,6 +147,12 @@ impl Witness {
         Sight { release, from, held, path: path.to_vec(), trees, pruned: Vec::new() }
     }
 
+    /// Whether a reader that sees this can start after op `k`.
+    pub(super) fn can_start(&self, sight: &Sight, k: usize) -> bool {
+        self.naive.current[k] == Some(sight.release)
+            && (sight.held || self.paths[k].as_ref() == Some(&sight.path))
+    }
+
     fn is_missing(&self, sight: &Sight, k: usize) -> bool {
         self.naive.releases[sight.release].tree.keys().any(|path| !sight.trees[k].contains_key(path))
     }
@@ -189,11 +195,8 @@ impl Witness {
     fn first_fault(&self) -> Option<Seq> {
         let mut faults: BTreeSet<usize> = BTreeSet::new();
         for start in 0..self.disks.len() {
-            let (Some(release), Some(path)) = (self.naive.current[start], &self.paths[start]) else {
-                continue;
-            };
-            let mine = |s: &&Sight| s.release == release && (s.held || s.path == *path);
-            for sight in self.sights.iter().filter(mine) {
+            for sight in self.sights.iter().filter(|sight| self.can_start(sight, start)) {
+                let release = sight.release;
                 let should = &self.naive.releases[release].tree;
                 for k in start..self.disks.len() {
                     for path in should.keys().chain(sight.trees[k].keys()) {
@@ -223,7 +226,7 @@ impl Witness {
 }
 
 /// Two or three deploys, the third of which uses the name of the first again, with steps left out and put in at random.
-fn histories() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn histories() -> impl Strategy<Value = Vec<Step>> {
     let prune = [Remove("app/r/1/f"), Remove("app/r/1")];
     let edits =
         proptest::collection::vec((0_usize..32, prop_oneof![Just(None), any_step().prop_map(Some)]), 0..5);
