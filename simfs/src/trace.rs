@@ -229,11 +229,21 @@ pub struct Trace {
     cells: Vec<Cell>,
     /// Almost every cell has one or two versions: up to four stand here, without an allocation of their own.
     versions: Vec<SmallVec<[EffectId; 4]>>,
-    /// Ids by cell. Only ids are stored: the cells themselves are in `cells`.
+    /// By inode number, the cells that almost every inode has: found without hashing, and next to one another.
+    usual: Vec<[CellId; USUAL]>,
+    /// Ids of all other cells. Only ids are stored: the cells themselves are in `cells`.
     ids: HashTable<CellId>,
+    /// How many of those in `ids` are of a usual kind, of inodes whose numbers are too high for a table.
+    far: usize,
     entries: FxHashMap<Ino, BTreeMap<Name, CellId>>,
     marks: Vec<Mark>,
 }
+
+/// How many cells of an inode are found by its number: existence, link text, first block, size and mode.
+const USUAL: usize = 5;
+
+/// No cell.
+const NO_CELL: CellId = CellId(u32::MAX);
 
 /// What a cell is found by: its parts, so that a name need not be cloned to ask for an entry.
 #[derive(PartialEq, Eq, Hash)]
@@ -266,6 +276,17 @@ impl<'a> Key<'a> {
     fn hash(&self) -> u64 {
         FxBuildHasher.hash_one(self)
     }
+
+    /// Its place among the usual cells of its inode, if it is one.
+    fn usual(&self) -> Option<usize> {
+        match self.kind {
+            0 | 1 => Some(usize::from(self.kind)),
+            3 if self.block == 0 => Some(2),
+            4 => Some(3),
+            5 => Some(4),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Trace {
@@ -282,7 +303,9 @@ impl Trace {
             effects: Vec::new(),
             cells: Vec::new(),
             versions: Vec::new(),
+            usual: Vec::new(),
             ids: HashTable::new(),
+            far: 0,
             entries: FxHashMap::default(),
             marks: Vec::new(),
         }
@@ -329,23 +352,43 @@ impl Trace {
 
     fn intern(&mut self, cell: Cell) -> CellId {
         let key = Key::of(&cell);
-        let hash = key.hash();
-        if let Some(id) = self.find(&key, hash) {
+        if let Some(id) = self.find(&key) {
             return id;
         }
         let id = CellId(self.cells.len() as u32);
+        let usual = key.usual();
+        let (hash, ino) = (key.hash(), key.ino.0);
+        if let Some(kind) = usual
+            && ino <= 4 * u64::from(id.0) + 1024
+        {
+            // Inodes are numbered one by one. A trace from elsewhere may say otherwise, and is not given a table for it.
+            if self.usual.len() as u64 <= ino {
+                self.usual.resize(ino as usize + 1, [NO_CELL; USUAL]);
+            }
+            self.usual[ino as usize][kind] = id;
+        } else {
+            self.far += usize::from(usual.is_some());
+            let cells = &self.cells;
+            self.ids.insert_unique(hash, id, |id| Key::of(&cells[id.0 as usize]).hash());
+        }
         if let Cell::Entry(dir, name) = &cell {
             self.entries.entry(*dir).or_default().insert(name.clone(), id);
         }
-        let cells = &self.cells;
-        self.ids.insert_unique(hash, id, |id| Key::of(&cells[id.0 as usize]).hash());
         self.cells.push(cell);
         self.versions.push(SmallVec::new());
         id
     }
 
-    fn find(&self, key: &Key<'_>, hash: u64) -> Option<CellId> {
-        self.ids.find(hash, |id| Key::of(&self.cells[id.0 as usize]) == *key).copied()
+    fn find(&self, key: &Key<'_>) -> Option<CellId> {
+        if let Some(kind) = key.usual() {
+            let known = usize::try_from(key.ino.0).ok().and_then(|ino| self.usual.get(ino));
+            match known.map(|cells| cells[kind]) {
+                Some(id) if id != NO_CELL => return Some(id),
+                _ if self.far == 0 => return None,
+                _ => {}
+            }
+        }
+        self.ids.find(key.hash(), |id| Key::of(&self.cells[id.0 as usize]) == *key).copied()
     }
 
     /// The number of the last op; also the last live state.
@@ -375,14 +418,12 @@ impl Trace {
 
     /// The id of a cell that some op wrote.
     pub fn cell_id(&self, cell: &Cell) -> Option<CellId> {
-        let key = Key::of(cell);
-        self.find(&key, key.hash())
+        self.find(&Key::of(cell))
     }
 
     /// The id of the cell of a name in a directory: [`Trace::cell_id`] without a [`Name`] to hand.
     pub fn entry_id(&self, dir: Ino, name: &[u8]) -> Option<CellId> {
-        let key = Key::entry(dir, name);
-        self.find(&key, key.hash())
+        self.find(&Key::entry(dir, name))
     }
 
     /// A cell by its id.
@@ -403,5 +444,48 @@ impl Trace {
     /// Every name that a directory ever held, in byte order, with its cell.
     pub fn names(&self, dir: Ino) -> impl Iterator<Item = (&Name, CellId)> {
         self.entries.get(&dir).into_iter().flatten().map(|(name, id)| (name, *id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also where numbers are far apart, as they may be in a trace from elsewhere, and become near later.
+    #[test]
+    fn every_cell_is_found_again_and_no_other() {
+        let name = |n: u64| Name::from(n.to_string().as_bytes());
+        let cells = |n: u64| {
+            let i = Ino(n);
+            let plain = [Cell::Inode(i), Cell::Target(i), Cell::Size(i), Cell::Mode(i), Cell::Owner(i)];
+            let more = [Cell::Block(i, 0), Cell::Block(i, 1), Cell::Block(i, n), Cell::Entry(i, name(n))];
+            plain.into_iter().chain(more).chain([Cell::Xattr(i, name(n)), Cell::Entry(i, name(n + 1))])
+        };
+        let written = [1, 2, u64::MAX, 3000, 1 << 40, 7, 1025, 4, u64::from(u32::MAX)];
+        let mut trace = Trace::new();
+        for round in 0..2 {
+            for (nth, ino) in written.into_iter().enumerate() {
+                trace.push(OpKind::Chmod { ino: Ino(ino) }, cells(ino).map(|cell| (cell, Value::Mode(0))));
+                if round == 0 && nth == 4 {
+                    // From here on, what was far is near.
+                    for ino in 10_000..12_000 {
+                        trace.push(OpKind::Chmod { ino: Ino(ino) }, [(Cell::Mode(Ino(ino)), Value::Mode(0))]);
+                    }
+                }
+            }
+        }
+        for ino in written {
+            for cell in cells(ino) {
+                let id = trace.cell_id(&cell).unwrap_or_else(|| panic!("{cell:?} is lost"));
+                assert_eq!(*trace.cell(id), cell);
+                assert!(trace.versions(id).len() >= 2, "{cell:?} has two ids");
+                if let Cell::Entry(dir, name) = &cell {
+                    assert_eq!(trace.entry_id(*dir, name), Some(id));
+                }
+            }
+        }
+        for ino in [0, 5, 8, 2999, u64::MAX - 1] {
+            assert!(cells(ino).all(|cell| trace.cell_id(&cell).is_none()));
+        }
     }
 }
