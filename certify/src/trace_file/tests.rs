@@ -223,6 +223,50 @@ proptest! {
     }
 }
 
+/// The records of a compact file, in their frames, without the seal.
+fn frames(file: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    let packed = &file[b"cutover-trace 1\n".len()..];
+    std::io::Read::read_to_end(&mut flate2::bufread::ZlibDecoder::new(packed), &mut all).unwrap();
+    let (mut rest, mut end) = (&all[..], 0);
+    while let Some((len, after)) = rest.split_first_chunk() {
+        end = all.len() - rest.len();
+        rest = &after[u32::from_le_bytes(*len) as usize..];
+    }
+    all.truncate(end);
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Somebody who can make a seal can make any trace; what is accepted of that can be judged and shown.
+    #[test]
+    fn records_that_somebody_changed_are_refused_or_judged(
+        steps in prop::collection::vec(any::<(u8, u8, u8)>(), 4..40),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut changed = frames(&written(&[(&scenario(), &random(&steps))], Encoding::Compact));
+        for (at, byte) in changes {
+            // Small numbers most of the time: those are inodes and ops that exist.
+            let byte = if byte < 128 { byte % 8 } else { byte };
+            let at = at.index(changed.len());
+            changed[at] = byte;
+        }
+        let file = seal(&changed);
+        if let Ok(recorded) = read(&file[..], MEMORY_BYTES) {
+            let mut shown = Vec::new();
+            tell::ops(&recorded, None, &(0..=u32::MAX), true, &mut shown).unwrap();
+            tell::stats(&recorded, 0, &mut shown).unwrap();
+            tell::tree(&recorded, None, None, &mut shown).unwrap();
+            prop_assert!(!String::from_utf8(shown).unwrap().chars().any(|c| c.is_control() && c != '\n'));
+            for history in &recorded.histories {
+                judge(&history.trace, &history.scenario, &simfs::POSIX);
+            }
+        }
+    }
+}
+
 #[test]
 fn no_part_of_a_file_is_a_file() {
     for encoding in [Encoding::Compact, Encoding::Lines] {

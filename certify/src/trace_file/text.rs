@@ -1,6 +1,6 @@
 //! Bytes inside of records: how JSON shows them, and how the compact encoding keeps them as they are.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -43,7 +43,9 @@ fn escaped(bytes: &[u8]) -> String {
         match byte {
             b'%' => text.push_str("%25"),
             b' '..=b'~' => text.push(char::from(*byte)),
-            _ => text.push_str(&format!("%{byte:02X}")),
+            _ => {
+                let _ = write!(text, "%{byte:02X}");
+            }
         }
     }
     text
