@@ -210,7 +210,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_a_disk_records_comes_back(steps in prop::collection::vec(any::<(u8, u8, u8)>(), 0..60)) {
+    fn whatever_a_disk_records_comes_back(steps in prop::collection::vec(any::<(u8, u8, u8)>(), 0..24)) {
         assert_comes_back(&scenario(), &random(&steps));
     }
 
@@ -243,7 +243,7 @@ proptest! {
     /// Somebody who can make a seal can make any trace; what is accepted of that can be judged and shown.
     #[test]
     fn records_that_somebody_changed_are_refused_or_judged(
-        steps in prop::collection::vec(any::<(u8, u8, u8)>(), 4..40),
+        steps in prop::collection::vec(any::<(u8, u8, u8)>(), 4..24),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let mut changed = frames(&written(&[(&scenario(), &random(&steps))], Encoding::Compact));
