@@ -205,7 +205,8 @@ fn plan(cli: Cli) -> Result<(Common, Plan), Failure> {
             };
             Ok((run.common, plan))
         }
-        _ => {
+        // The other commands record nothing: they never come here.
+        None | Some(Verb::Judge(_) | Verb::Trace(_) | Verb::Reader) => {
             let ours = Plan::for_cutover(find_cutover(cli.cutover)?);
             let plan = Plan { limit: cli.run.timeout, readers: true, ..ours };
             Ok((cli.run, plan))

@@ -96,7 +96,7 @@ pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
         for history in recorded.histories {
             let mut what = history.about.label.clone();
             if options.traces.len() > 1 {
-                what = format!("{}: {what}", show_path(path)).trim_end().to_owned();
+                what = format!("{}:{}{what}", show_path(path), if what.is_empty() { "" } else { " " });
             }
             let (judgement, took, bytes) = judge_history(history)?;
             judging += took;

@@ -272,13 +272,10 @@ fn no_part_of_a_file_is_a_file() {
     for encoding in [Encoding::Compact, Encoding::Lines] {
         let file = written(&[(&scenario(), &everything())], encoding);
         for len in 0..file.len() {
-            let error = match read(&file[..len], MEMORY_BYTES) {
-                Err(error) => error,
+            let Err(error) = read(&file[..len], MEMORY_BYTES) else {
                 // Only the last line feed is missing, and nothing with it.
-                Ok(_) => {
-                    assert_eq!((encoding, len), (Encoding::Lines, file.len() - 1));
-                    continue;
-                }
+                assert_eq!((encoding, len), (Encoding::Lines, file.len() - 1));
+                continue;
             };
             let short = matches!(error, TraceFileError::CutShort { .. });
             let begun = len > b"cutover-trace 1\n".len();
