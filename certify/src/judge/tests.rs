@@ -47,6 +47,8 @@ enum Step {
 }
 use Step::*;
 
+mod reboots;
+
 fn path() -> impl Strategy<Value = &'static str> {
     select(vec![
         "app/current",
