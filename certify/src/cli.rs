@@ -195,8 +195,8 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     pub recoveries: Option<u32>,
 
-    /// How many faults (EIO, ENOSPC, kills …) to try in the middle of a deploy, chosen at random, or `all`; 0 asks
-    /// nothing about failures [default: all; with `run` 0]
+    /// How many faults (EIO, ENOSPC, kills …) to try in the middle of a deploy, chosen at random; `all`: EIO and ENOSPC
+    /// at every operation, in minutes; 0 asks nothing about failures [default: 96; with `run` 0]
     #[arg(long, value_name = "N", value_parser = faults)]
     pub faults: Option<Faults>,
 

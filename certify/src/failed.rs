@@ -16,6 +16,9 @@ use crate::recover::Outcome;
 use crate::rerun::{Fate, Reruns, Start, Step, WhenHanging, verdict};
 use crate::tool::Ended;
 
+/// How many faults are tried unless somebody says otherwise.
+pub const SOME: u32 = 96;
+
 /// How many runs with rarer faults there are beside `EIO` and `ENOSPC` at every operation.
 pub const RARER: usize = 24;
 

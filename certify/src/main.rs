@@ -19,7 +19,7 @@ use simfs::ContentBytes;
 
 use cutover_certify::app;
 use cutover_certify::cli::{Cli, Common, Verb};
-use cutover_certify::failed::{Faults, failed_is_failed};
+use cutover_certify::failed::{self, Faults, failed_is_failed};
 use cutover_certify::judge::{Judgement, Promise, SharedRule, judge_with_readers};
 use cutover_certify::readers;
 use cutover_certify::record::{CutShort, Plan, Progress, RecordError, Recording, Subject, record};
@@ -158,7 +158,7 @@ fn further_runs(
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let most = common.recoveries.unwrap_or(if is_ours { recover::MOST } else { 0 });
-    let faults = common.faults.unwrap_or(if is_ours { Faults::All } else { Faults::Some(0) });
+    let faults = common.faults.unwrap_or(Faults::Some(if is_ours { failed::SOME } else { 0 }));
     let seed = common.seed;
     let interrupted = || stop.load(Ordering::Relaxed);
     let mut runs = |promise, what, make: &dyn Fn(&(dyn Fn() + Sync)) -> _| {

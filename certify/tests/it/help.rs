@@ -54,6 +54,21 @@ fn help_of_the_program() {
               A path below shared/ that holds user data before the first deploy and is linked into each
               release; a trailing slash makes it a directory. Can be repeated
 
+          --recoveries <N>
+              How many classes of crash states, and as many of states after a killed client, to reboot
+              into and run the tool again from; 0 asks nothing about recovery [default: 64; with `run`
+              0]
+
+          --faults <N>
+              How many faults (EIO, ENOSPC, kills …) to try in the middle of a deploy, chosen at random;
+              `all`: EIO and ENOSPC at every operation, in minutes; 0 asks nothing about failures
+              [default: 96; with `run` 0]
+
+          --seed <N>
+              What random choices are made from
+
+              [default: 1]
+
           --cutover <FILE>
               The `cutover` program [default: beside this program, else on PATH]
 
@@ -89,6 +104,13 @@ fn help_of_run() {
           --shared <PATH>      A path below shared/ that holds user data before the first deploy and is
                                linked into each release; a trailing slash makes it a directory. Can be
                                repeated
+          --recoveries <N>     How many classes of crash states, and as many of states after a killed
+                               client, to reboot into and run the tool again from; 0 asks nothing about
+                               recovery [default: 64; with `run` 0]
+          --faults <N>         How many faults (EIO, ENOSPC, kills …) to try in the middle of a deploy,
+                               chosen at random; `all`: EIO and ENOSPC at every operation, in minutes; 0
+                               asks nothing about failures [default: 96; with `run` 0]
+          --seed <N>           What random choices are made from [default: 1]
           --keep <N>           How many releases it keeps
           --drop-down          Links in a release follow Cutover's drop-down rule, for all that is below
                                shared/, instead of being exactly the --shared paths

@@ -130,23 +130,27 @@ fn a_tool_that_fails_later() {
         assert_snapshot!(shown, @r"
         exit code: 3
         ----- stdout
-        ───────────────────────────────────────────────────
-         promise                   live states   posix
-        ═══════════════════════════════════════════════════
-         current_complete          unknown       unknown
-        ───────────────────────────────────────────────────
-         never_absent              unknown       –
-        ───────────────────────────────────────────────────
-         durable_ack               –             unknown
-        ───────────────────────────────────────────────────
-         immutable_after_cutover   unknown       –
-        ───────────────────────────────────────────────────
-         previous_intact           not asked     not asked
-        ───────────────────────────────────────────────────
-         shared_intact             not asked     not asked
-        ───────────────────────────────────────────────────
-         retention                 not asked     –
-        ───────────────────────────────────────────────────
+        ───────────────────────────────────────────────────────────────
+         promise                   live states   posix       runs
+        ═══════════════════════════════════════════════════════════════
+         current_complete          unknown       unknown     –
+        ───────────────────────────────────────────────────────────────
+         never_absent              unknown       –           –
+        ───────────────────────────────────────────────────────────────
+         durable_ack               –             unknown     –
+        ───────────────────────────────────────────────────────────────
+         immutable_after_cutover   unknown       –           –
+        ───────────────────────────────────────────────────────────────
+         previous_intact           not asked     not asked   –
+        ───────────────────────────────────────────────────────────────
+         shared_intact             not asked     not asked   –
+        ───────────────────────────────────────────────────────────────
+         retention                 not asked     –           –
+        ───────────────────────────────────────────────────────────────
+         recoverable               –             –           not asked
+        ───────────────────────────────────────────────────────────────
+         failed_is_failed          –             –           not asked
+        ───────────────────────────────────────────────────────────────
 
         previous_intact was not asked (live states): no release replaced another
 
@@ -157,6 +161,10 @@ fn a_tool_that_fails_later() {
         shared_intact was not asked (posix): no shared data was declared
 
         retention was not asked (live states): no number of releases was declared (--keep)
+
+        recoverable was not asked (runs): the tool was not run again (--recoveries)
+
+        failed_is_failed was not asked (runs): no faults were tried (--faults)
 
         unknown, because deploy 2 failed with exit status 1
 
@@ -176,23 +184,27 @@ fn a_tool_that_does_nothing_and_says_it_did() {
         assert_snapshot!(shown, @r"
         exit code: 1
         ----- stdout
-        ───────────────────────────────────────────────────
-         promise                   live states   posix
-        ═══════════════════════════════════════════════════
-         current_complete          BROKEN        BROKEN
-        ───────────────────────────────────────────────────
-         never_absent              not asked     –
-        ───────────────────────────────────────────────────
-         durable_ack               –             BROKEN
-        ───────────────────────────────────────────────────
-         immutable_after_cutover   not asked     –
-        ───────────────────────────────────────────────────
-         previous_intact           not asked     not asked
-        ───────────────────────────────────────────────────
-         shared_intact             not asked     not asked
-        ───────────────────────────────────────────────────
-         retention                 not asked     –
-        ───────────────────────────────────────────────────
+        ───────────────────────────────────────────────────────────────
+         promise                   live states   posix       runs
+        ═══════════════════════════════════════════════════════════════
+         current_complete          BROKEN        BROKEN      –
+        ───────────────────────────────────────────────────────────────
+         never_absent              not asked     –           –
+        ───────────────────────────────────────────────────────────────
+         durable_ack               –             BROKEN      –
+        ───────────────────────────────────────────────────────────────
+         immutable_after_cutover   not asked     –           –
+        ───────────────────────────────────────────────────────────────
+         previous_intact           not asked     not asked   –
+        ───────────────────────────────────────────────────────────────
+         shared_intact             not asked     not asked   –
+        ───────────────────────────────────────────────────────────────
+         retention                 not asked     –           –
+        ───────────────────────────────────────────────────────────────
+         recoverable               –             –           not asked
+        ───────────────────────────────────────────────────────────────
+         failed_is_failed          –             –           not asked
+        ───────────────────────────────────────────────────────────────
 
         current_complete is broken (live states):
           after op N (the disk as it was found):
@@ -219,6 +231,10 @@ fn a_tool_that_does_nothing_and_says_it_did() {
         shared_intact was not asked (posix): no shared data was declared
 
         retention was not asked (live states): no number of releases was declared (--keep)
+
+        recoverable was not asked (runs): the tool was not run again (--recoveries)
+
+        failed_is_failed was not asked (runs): no faults were tried (--faults)
 
         3 deploys, 0 releases, N operations, N effects, N sync calls.
         Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.

@@ -1,6 +1,8 @@
 //! Our own engine, certified as a user would do it.
 
-use crate::room::{Room, machine_has};
+use serde_json::Value;
+
+use crate::room::{LIMIT, Room, machine_has};
 
 #[test]
 fn our_engine_keeps_its_promises() {
@@ -8,29 +10,35 @@ fn our_engine_keeps_its_promises() {
         return;
     }
     let room = Room::new();
-    let ran = room.run(&mut room.certify());
+    let ran = room.run(room.certify().args(["--recoveries", "0", "--faults", "0"]));
     insta::assert_snapshot!(room.show(&ran), @r"
     exit code: 0
     ----- stdout
-    ────────────────────────────────────────────────
-     promise                   live states   posix
-    ════════════════════════════════════════════════
-     current_complete          proved        proved
-    ────────────────────────────────────────────────
-     never_absent              proved        –
-    ────────────────────────────────────────────────
-     durable_ack               –             proved
-    ────────────────────────────────────────────────
-     immutable_after_cutover   proved        –
-    ────────────────────────────────────────────────
-     readers_whole             proved        –
-    ────────────────────────────────────────────────
-     previous_intact           proved        proved
-    ────────────────────────────────────────────────
-     shared_intact             proved        proved
-    ────────────────────────────────────────────────
-     retention                 proved        –
-    ────────────────────────────────────────────────
+    ────────────────────────────────────────────────────────────
+     promise                   live states   posix    runs
+    ════════════════════════════════════════════════════════════
+     current_complete          proved        proved   –
+    ────────────────────────────────────────────────────────────
+     never_absent              proved        –        –
+    ────────────────────────────────────────────────────────────
+     durable_ack               –             proved   –
+    ────────────────────────────────────────────────────────────
+     immutable_after_cutover   proved        –        –
+    ────────────────────────────────────────────────────────────
+     previous_intact           proved        proved   –
+    ────────────────────────────────────────────────────────────
+     shared_intact             proved        proved   –
+    ────────────────────────────────────────────────────────────
+     retention                 proved        –        –
+    ────────────────────────────────────────────────────────────
+     recoverable               –             –        not asked
+    ────────────────────────────────────────────────────────────
+     failed_is_failed          –             –        not asked
+    ────────────────────────────────────────────────────────────
+
+    recoverable was not asked (runs): the tool was not run again (--recoveries)
+
+    failed_is_failed was not asked (runs): no faults were tried (--faults)
 
     8 deploys, 7 releases, N operations, N effects, N sync calls.
     Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.
@@ -47,5 +55,29 @@ fn our_engine_keeps_its_promises() {
     deploy 1: N operations on the disk, T s
     deploy 2: N operations on the disk, T s
     ");
+    assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new());
+}
+
+/// A few of the further runs; with `CUTOVER_SLOW_TESTS=1` all faults at all operations.
+#[test]
+fn our_engine_recovers_and_never_reports_a_failure_as_live() {
+    if !machine_has(&[]) {
+        return;
+    }
+    let slow = std::env::var("CUTOVER_SLOW_TESTS").as_deref() == Ok("1");
+    let [recoveries, faults] = if slow { ["64", "all"] } else { ["12", "24"] };
+    let room = Room::new();
+    let json = room.path("verdicts.json");
+    let mut command = room.certify();
+    command.args(["--recoveries", recoveries, "--faults", faults, "--json"]).arg(&json);
+    let mut child = room.start(&mut command);
+    let ran = room.wait(&mut child, LIMIT * 10);
+    assert_eq!(ran.code, Some(0), "{}", room.show(&ran));
+    let judgement: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    for promise in ["recoverable", "failed_is_failed"] {
+        let row = judgement["rows"].as_array().unwrap().iter().find(|row| row["promise"] == promise).unwrap();
+        assert_eq!(row["runs"]["verdict"], "held", "{promise}: {}", room.show(&ran));
+        assert_eq!(row["runs"]["held"], row["runs"]["of"]);
+    }
     assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new());
 }
