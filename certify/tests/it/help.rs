@@ -82,7 +82,7 @@ fn help_of_the_program() {
 
 #[test]
 fn help_of_run() {
-    insta::assert_snapshot!(run(&["run", "--help"]), @r#"
+    insta::assert_snapshot!(run(&["run", "--help"]), @r"
     exit code: 0
     ----- stdout
     Certifies any other deploy command
@@ -114,6 +114,8 @@ fn help_of_run() {
           --keep <N>           How many releases it keeps
           --drop-down          Links in a release follow Cutover's drop-down rule, for all that is below
                                shared/, instead of being exactly the --shared paths
+          --readers            Also reads the releases while they are deployed, as a visitor of a site
+                               does, in three processes
           --from-nothing       Also records a history that starts without the deploy path, which the
                                tool then has to make
           --adds <GLOB>        Paths that it adds to a release or changes in it, like REVISION; a glob,
@@ -123,5 +125,5 @@ fn help_of_run() {
           --ack <PATTERN>      A line of its output that matches this regular expression says: live now.
                                Exit status 0 says it in any case
       -h, --help               Print help
-    "#);
+    ");
 }

@@ -50,7 +50,7 @@ fn script(room: &Room) -> Command {
     std::fs::create_dir(&own).unwrap();
     let mut command =
         room.certify_tool(&format!("TMPDIR='{}' sh certify/subjects/correct.sh", own.display()));
-    command.args(["--keep", "3"]);
+    command.args(["--keep", "3", "--readers"]);
     command
 }
 
