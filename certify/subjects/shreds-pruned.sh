@@ -5,7 +5,7 @@
 # Expected, live, from the fourth deploy on:
 # - readers_whole: who still reads from that release may find a file gone, and can notice that; here it
 #   finds garbage. Nothing promises that the release stays, so no other promise speaks about it.
-# Expected, posix: nothing.
+# Expected, posix: nothing broken.
 . "$(dirname "$0")/steps.sh"
 
 # As in steps.sh, but BROKEN: what is to be removed is overwritten first.

@@ -82,7 +82,7 @@ fn help_of_the_program() {
 
 #[test]
 fn help_of_run() {
-    insta::assert_snapshot!(run(&["run", "--help"]), @r"
+    insta::assert_snapshot!(run(&["run", "--help"]), @r#"
     exit code: 0
     ----- stdout
     Certifies any other deploy command
@@ -125,5 +125,5 @@ fn help_of_run() {
           --ack <PATTERN>      A line of its output that matches this regular expression says: live now.
                                Exit status 0 says it in any case
       -h, --help               Print help
-    ");
+    "#);
 }
