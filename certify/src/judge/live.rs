@@ -66,12 +66,13 @@ impl Live<'_> {
             Promise::CurrentComplete => self.current_complete(),
             Promise::NeverAbsent => self.never_absent(),
             // Judged elsewhere.
-            Promise::DurableAck | Promise::ReadersWhole => None,
+            Promise::DurableAck | Promise::ReadersWhole | Promise::Recoverable | Promise::FailedIsFailed => {
+                None
+            }
             Promise::ImmutableAfterCutover => self.immutable(),
             Promise::PreviousIntact => self.previous_intact(),
             Promise::SharedIntact => self.shared_intact(),
             Promise::Retention => self.retention(),
-            Promise::Recoverable | Promise::FailedIsFailed => None,
         }
     }
 

@@ -440,13 +440,13 @@ impl<'a> Pass<'a> {
             Who::Held => None,
         };
         // The last moment at which such a reader could start: before this op if possible.
-        let starts = self.resolved.iter().enumerate().filter_map(|(at, resolved)| {
+        let mut starts = self.resolved.iter().enumerate().filter_map(|(at, resolved)| {
             let (to, by) = resolved.to.as_ref()?;
             let until = self.resolved.get(at + 1).map_or(self.trace.last(), |next| next.from - 1);
             let fits = *to == release && path.is_none_or(|path| path == by) && resolved.from <= fault.at;
             fits.then(|| (until.min(fault.at.saturating_sub(1)).max(resolved.from), by))
         });
-        let (start, by) = starts.last().unwrap_or((fault.at, &self.history.releases[release].path));
+        let (start, by) = starts.next_back().unwrap_or((fault.at, &self.history.releases[release].path));
         let by: String =
             self.scenario.mount.iter().chain(by).map(|name| format!("/{}", tree::show(name))).collect();
         let then = words.op(start);

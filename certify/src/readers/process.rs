@@ -126,19 +126,15 @@ fn whole(from: impl AsFd, root: &[u8]) -> View {
     let mut view = View::new();
     let mut todo = vec![Vec::new()];
     while let Some(path) = todo.pop() {
-        let whole = match (root.is_empty(), path.is_empty()) {
-            (true, true) => b".".to_vec(),
-            (true, false) => path.clone(),
-            (false, true) => root.to_vec(),
-            (false, false) => [root, b"/", &path[..]].concat(),
+        let whole = match (root, &path[..]) {
+            (b"", b"") => b".".to_vec(),
+            (root, b"") => root.to_vec(),
+            (root, path) => join(root, path),
         };
         let Some((mut seen, dir)) = look(&from, &whole) else { continue };
         if let Some(dir) = dir {
             match names(&dir) {
-                Ok(names) => todo.extend(names.into_iter().map(|name| match path.is_empty() {
-                    true => name,
-                    false => [&path[..], b"/", &name[..]].concat(),
-                })),
+                Ok(names) => todo.extend(names.iter().map(|name| join(&path, name))),
                 Err(error) if is_gone(error) => {}
                 Err(error) => seen = Seen::Unreadable { error: error.to_string() },
             }
@@ -146,6 +142,11 @@ fn whole(from: impl AsFd, root: &[u8]) -> View {
         view.insert(path, seen);
     }
     view
+}
+
+/// A path with one more part.
+fn join(path: &[u8], more: &[u8]) -> Vec<u8> {
+    if path.is_empty() { more.to_vec() } else { [path, b"/", more].concat() }
 }
 
 /// One lookup: what stands at a path, and the directory, if it is one. None: nothing stands there. What a symlink on

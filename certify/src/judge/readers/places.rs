@@ -114,10 +114,8 @@ impl<'a> Places<'a> {
                 };
                 self.set_entry(nth, now, view, holders);
             }
-            (Cell::Block(ino, n), Body::File { content, .. }) => {
-                if !is_same_block(view, *ino, *n, content) {
-                    self.compare(at, *ino, view);
-                }
+            (Cell::Block(ino, n), Body::File { content, .. }) if !is_same_block(view, *ino, *n, content) => {
+                self.compare(at, *ino, view);
             }
             (Cell::Size(ino) | Cell::Mode(ino), _) => self.compare_attributes(at, *ino, view),
             // An inode's existence and a link's text are there before anything names it; owners, attributes and what
