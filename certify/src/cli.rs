@@ -185,18 +185,25 @@ pub struct Common {
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub timeout: Duration,
 
+    /// Records the history so often, and merges the verdicts; from the second time on some programs on the server are slowed
+    /// down, so that parallel parts of the tool overtake each other [default: 3 for Cutover with the bundled application, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub recordings: Option<u32>,
+
     /// A path below shared/ that holds user data before the first deploy and is linked into each release; a trailing
     /// slash makes it a directory. Can be repeated
     #[arg(long, value_name = "PATH", value_parser = shared_path)]
     pub shared: Vec<SharedPath>,
 
     /// How many classes of crash states, and as many of states after a killed client, to reboot into and run the tool
-    /// again from; 0 asks nothing about recovery [default: 64; with `run` 0]
+    /// again from; 0 asks nothing about recovery [default: 64 for Cutover with the
+    /// bundled application, else 0]
     #[arg(long, value_name = "N")]
     pub recoveries: Option<u32>,
 
     /// How many faults (EIO, ENOSPC, kills …) to try in the middle of a deploy, chosen at random; `all`: EIO and ENOSPC
-    /// at every operation, in minutes; 0 asks nothing about failures [default: 96; with `run` 0]
+    /// at every operation, in minutes; 0 asks nothing about failures [default: 96 for Cutover with
+    /// the bundled application, else 0]
     #[arg(long, value_name = "N", value_parser = faults)]
     pub faults: Option<Faults>,
 

@@ -1,8 +1,9 @@
 //! Certifies deploy tools: runs them against an embedded SSH server on a simulated disk, and decides for every
 //! instant and every possible power loss whether `current` resolves to a complete release.
 //!
-//! - [`record`] runs the tool ([`tool`]) and yields a trace. - [`judge`] decides every promise over a trace.
-//! - [`readers`] read meanwhile, as real processes.
+//! - [`record`] runs the tool ([`tool`]) and yields a trace, several times under [`delays`] if it works in parallel;
+//!   [`distinct`] counts how many of these traces differ. [`readers`] read meanwhile, as real processes.
+//! - [`judge`] decides every promise over a trace.
 //! - [`recover`] runs it again on what a power loss or a kill has left, [`failed`] on a disk that fails.
 //! - [`trace_file`] keeps a recording in a file.
 //! - [`report`] tells a person. [`app`] is the bundled application.
@@ -11,6 +12,8 @@
 
 pub mod app;
 pub mod cli;
+pub mod delays;
+pub mod distinct;
 pub mod failed;
 mod jail;
 pub mod judge;

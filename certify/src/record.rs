@@ -3,6 +3,7 @@
 //! Knows how to run things; decides nothing. What comes out is a trace and what the judge has to know beside it.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +11,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use regex::bytes::Regex;
 use rustc_hash::FxHashMap;
-use simfs::fault::Calls;
+use simfs::fault::{Calls, Schedule};
 use simfs::{BlockStore, Disk, Fs, Ino, MarkKind, Name, Seq, Trace};
 use sshd_test::{Caller, Observer, Options, Server, SyncCall};
 
 use crate::app::{self, SharedEntry};
+use crate::delays::{self, Delays};
 use crate::judge::{Adds, Expect, Scenario, SharedRule};
 use crate::readers::{Passes, crew::Crew};
 use crate::tool::{self, Ended, Order, Reports};
@@ -65,6 +67,8 @@ pub struct Plan {
     /// Whether processes read the releases meanwhile. They are this program itself: only for one whose `main` calls
     /// [`readers::run`](crate::readers::run) when its only argument is [`readers::VERB`](crate::readers::VERB).
     pub readers: bool,
+    /// What slows some of its programs down.
+    pub delays: Option<Delays>,
 }
 
 impl Plan {
@@ -86,6 +90,7 @@ impl Plan {
             },
             limit: Duration::from_mins(2),
             readers: false,
+            delays: None,
         }
     }
 }
@@ -213,7 +218,8 @@ pub fn record(
     }
     let work = work_dir()?;
     let disk = Disk::new(initial_disk(plan, store.clone()));
-    let server = start_server(&disk)?;
+    let threads = if plan.delays.is_some() { delays::THREADS } else { NonZeroUsize::MIN };
+    let server = start_server(&disk, threads)?;
     let mount = server.mount_at().to_path_buf();
     let deploy_path = mount.join(DEPLOY_DIR);
 
@@ -239,10 +245,13 @@ pub fn record(
         let task =
             Task { server: &server, deploy_path: &deploy_path, source: dir, deploy, work: work.path() };
         let command = task.command(&plan.subject).map_err(RecordError::Prepare)?;
+        let schedule = plan.delays.map(|delays| delays.of_deploy(deploy)).unwrap_or_default();
+        disk.set_faults(&schedule).expect("delays are a good schedule");
         let orders = || if interrupted() { Order::Interrupt } else { Order::GoOn };
         let run = tool::run(command, &disk, deploy as u32, &plan.reports, plan.limit, &orders)
             .map_err(RecordError::Start)?;
         let settled = server.wait_idle(SETTLE);
+        disk.set_faults(&Schedule::default()).expect("no faults are a good schedule");
         if !settled {
             let what =
                 format!("what deploy {deploy} started on the server was still running 10 s after its end");
@@ -392,11 +401,11 @@ impl Served {
     }
 }
 
-pub(crate) fn start_server(disk: &Disk) -> Result<Served, RecordError> {
+pub(crate) fn start_server(disk: &Disk, threads: NonZeroUsize) -> Result<Served, RecordError> {
     let mounted = Arc::new(Mutex::new(None));
     let (slot, served) = (mounted.clone(), disk.clone());
     let mount = sshd_test::Disk::Mount(Box::new(move |at: &Path| {
-        let mount = simfs::fuse::mount_here(&served, at)?;
+        let mount = simfs::fuse::mount_here_with(&served, at, threads)?;
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(mount);
         Ok(())
     }));

@@ -1,8 +1,9 @@
 //! What a person sees at the end: the verdict table, the counterexamples, one line that sums up.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde::Serialize;
 
 use crate::judge::{Judgement, Row, Verdict};
 
@@ -17,6 +18,26 @@ pub enum Outcome {
     CouldNotRun = 2,
     /// Something was not observed or was cut off.
     Unknown = 3,
+}
+
+/// How often the history was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Recordings {
+    /// So often.
+    pub recorded: u32,
+    /// How many of the traces differ; see [`distinct`](crate::distinct).
+    pub distinct_traces: usize,
+}
+
+/// A line; nothing where there was one recording.
+impl fmt::Display for Recordings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let traces = if self.distinct_traces == 1 { "trace" } else { "traces" };
+        match self.recorded {
+            0 | 1 => Ok(()),
+            n => writeln!(out, "{n} recordings, {} distinct {traces}.", self.distinct_traces),
+        }
+    }
 }
 
 /// The outcome of a judgement. Worst wins: broken before unknown. A run in which nothing at all was put to the test

@@ -3,6 +3,7 @@
 //! Each has a server, a mount and a trace of its own, and is judged by itself. Several go on at once; nothing is shared
 //! between them, and their results are in the order in which they were asked for, whatever ended first.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -88,7 +89,7 @@ impl Reruns<'_> {
     pub(crate) fn run(&self, disk: Fs, past: Past, steps: &[Step]) -> Result<Ran, RecordError> {
         let work = record::work_dir()?;
         let disk = Disk::new(disk);
-        let server = record::start_server(&disk)?;
+        let server = record::start_server(&disk, NonZeroUsize::MIN)?;
         let deploy_path = server.mount_at().join(DEPLOY_DIR);
         let mut scenario = Scenario { past: Some(Arc::new(past)), ..self.scenario.clone() };
         let mut times = Times::default();

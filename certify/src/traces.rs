@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use cutover_certify::cli::{Convert, Judge, Reading, TraceVerb};
 use cutover_certify::judge::{Judgement, judge as judge_trace};
 use cutover_certify::record::{Recording, Subject};
-use cutover_certify::report::{self, Outcome};
+use cutover_certify::report::Outcome;
 use cutover_certify::trace_file::{
     self, About, Encoding, History, Recorded, TraceFileError, Writer, convert, tell,
 };
 use cutover_certify::tree::show_path;
-use simfs::ContentBytes;
+use simfs::Trace;
 
+use crate::Failure;
+use crate::findings::Findings;
 use crate::output::Output;
-use crate::{Failure, write_json};
 
 /// Keeps what is recorded in a trace file, if one was asked for.
 pub(crate) struct Keeper<'a> {
@@ -89,8 +90,7 @@ const STACK_BYTES: usize = 512 << 20;
 /// `cutover-certify judge`.
 pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let (mut all, mut judging): (Option<Judgement>, Duration) = (None, Duration::ZERO);
-    let mut content = Vec::new();
+    let mut findings = Findings::default();
     for path in &options.traces {
         let recorded = read(path, &options.reading)?;
         for history in recorded.histories {
@@ -98,37 +98,18 @@ pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
             if options.traces.len() > 1 {
                 what = format!("{}:{}{what}", show_path(path), if what.is_empty() { "" } else { " " });
             }
-            let (judgement, took, bytes) = judge_history(history)?;
-            judging += took;
-            content.push(bytes);
-            all = Some(match all {
-                Some(before) => before.and(judgement, &what),
-                None => judgement,
-            });
+            let (judgement, took, trace) = judge_history(history)?;
+            findings.add(judgement, &what, took, &trace);
         }
     }
-    // A file without a history is refused, and so is a command line without a file.
-    let judgement = all.ok_or_else(|| Failure::new("no history was read", "name a trace file"))?;
-    let outcome = report::outcome(&judgement);
-    if let Some(file) = &options.json {
-        write_json(file, &judgement, &content, outcome)?;
-    }
-    let text = format!(
-        "{}Read and judged in {:.1} s, of which {:.1} s for judging.\n",
-        report::text(&judgement),
-        started.elapsed().as_secs_f64(),
-        judging.as_secs_f64()
-    );
-    // Nobody may be reading any more; the verdict is the exit status.
-    let _ = io::stdout().write_all(text.as_bytes());
-    Ok(outcome)
+    findings.tell("Read", started.elapsed(), options.json.as_deref())
 }
 
-fn judge_history(history: History) -> Result<(Judgement, Duration, ContentBytes), Failure> {
+fn judge_history(history: History) -> Result<(Judgement, Duration, Trace), Failure> {
     let judged = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
         let started = Instant::now();
         let judgement = judge_trace(&history.trace, &history.scenario, &simfs::POSIX);
-        (judgement, started.elapsed(), ContentBytes::of(&history.trace))
+        (judgement, started.elapsed(), history.trace)
     });
     let failed = |error| Failure::new(format!("cannot start a thread: {error}"), "check the system's limits");
     match judged.map_err(failed)?.join() {

@@ -26,9 +26,10 @@
 //! cold cache, after a mount. `close`, `flush` and locks are not calls of the disk.
 //!
 //! **While a call waits** ([`Fault::Delay`], [`Fault::Hang`]) nothing else of the same mount is served: there is
-//! one order, and it stands still, as a disk whose queue is stuck. The disk's lock is not held meanwhile: the
-//! harness can look, mark, freeze and release. sync(2) and syncfs(2) arrive from outside of the mount, so they can
-//! overtake a call that waits. A process that waits ignores even `SIGKILL` until the call is released, or the disk
+//! one order, and it stands still, as a disk whose queue is stuck. A mount that is served by several threads
+//! ([`fuse::mount_here_with`](crate::fuse::mount_here_with)) goes on with the calls of others. The disk's lock is not
+//! held meanwhile: the harness can look, mark, freeze and release. sync(2) and syncfs(2) arrive from outside of the
+//! mount, so they can overtake a call that waits. A process that waits ignores even `SIGKILL` until the call is released, or the disk
 //! frozen, or the mount cut.
 //!
 //! This module only decides; the disk does. It never judges what a program made of it.
@@ -119,6 +120,18 @@ pub enum At {
         seed: u64,
         /// How many calls go to one that is met; 1 is each.
         one_in: u64,
+    },
+    /// The first calls of each caller of one half. A caller is a thread; which half it belongs to is chosen by the
+    /// seed and by how many callers came before it. Those that cannot be seen are one caller together.
+    ///
+    /// For making some programs slower than others that run beside them.
+    Callers {
+        /// The seed.
+        seed: u64,
+        /// The other half: exactly those whose calls are not met otherwise.
+        other_half: bool,
+        /// How many calls of each.
+        first: u64,
     },
 }
 

@@ -19,6 +19,7 @@ mod serve;
 
 use std::ffi::CString;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,6 +56,16 @@ pub struct Mounted {
 /// # Errors
 /// No `/dev/fuse`, no permission to open it or to mount, or no such directory; the message says which.
 pub fn mount_here(disk: &Disk, at: &Path) -> io::Result<Mounted> {
+    mount_here_with(disk, at, NonZeroUsize::MIN)
+}
+
+/// Like [`mount_here`], with this many threads, so that a call which a [fault](crate::fault) makes wait holds up its own
+/// caller alone, as long as there are threads left. The order of the ops is still that in which they are applied, one at a
+/// time; calls that were under way together may be applied in any order, as on a real disk.
+///
+/// # Errors
+/// As [`mount_here`].
+pub fn mount_here_with(disk: &Disk, at: &Path, threads: NonZeroUsize) -> io::Result<Mounted> {
     let device =
         rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
             explain(error, "cannot open /dev/fuse (is the fuse module loaded, and are you allowed?)")
@@ -73,18 +84,20 @@ pub fn mount_here(disk: &Disk, at: &Path) -> io::Result<Mounted> {
             )
         },
     )?;
-    serve(disk, at, device).inspect_err(|_| {
+    serve(disk, at, device, threads).inspect_err(|_| {
         // Nothing serves it: without this the next look at the directory would hang.
         let _ = unmount(at, UnmountFlags::DETACH);
     })
 }
 
-fn serve(disk: &Disk, at: &Path, device: OwnedFd) -> io::Result<Mounted> {
+fn serve(disk: &Disk, at: &Path, device: OwnedFd, threads: NonZeroUsize) -> io::Result<Mounted> {
     // Held so that the mount can be found whatever happens to its path. O_PATH asks nothing of the server.
     let root = rustix::fs::open(at, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let live = Arc::new(AtomicBool::new(true));
     let server = Server::new(disk.clone(), live.clone());
-    let session = Session::from_fd(server, device, SessionACL::All, Config::default())?;
+    let mut config = Config::default();
+    config.n_threads = Some(threads.get());
+    let session = Session::from_fd(server, device, SessionACL::All, config)?;
     let (stop, stopped) = channel();
     let at = at.to_path_buf();
     let keeper = {

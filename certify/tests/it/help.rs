@@ -50,6 +50,11 @@ fn help_of_the_program() {
 
               [default: 120]
 
+          --recordings <N>
+              Records the history so often, and merges the verdicts; from the second time on some
+              programs on the server are slowed down, so that parallel parts of the tool overtake each
+              other [default: 3 for Cutover, else 1]
+
           --shared <PATH>
               A path below shared/ that holds user data before the first deploy and is linked into each
               release; a trailing slash makes it a directory. Can be repeated
@@ -101,6 +106,9 @@ fn help_of_run() {
           --json <FILE>        Writes all verdicts as JSON
           --record <FILE>      Writes what was recorded to a trace file, for `judge` and `trace`
           --timeout <SECONDS>  Time limit of one deploy, in seconds [default: 120]
+          --recordings <N>     Records the history so often, and merges the verdicts; from the second
+                               time on some programs on the server are slowed down, so that parallel
+                               parts of the tool overtake each other [default: 3 for Cutover, else 1]
           --shared <PATH>      A path below shared/ that holds user data before the first deploy and is
                                linked into each release; a trailing slash makes it a directory. Can be
                                repeated

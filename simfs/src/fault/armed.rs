@@ -1,6 +1,7 @@
 //! A schedule at work: which rules a call meets, and what comes of it. Decides only; the disk does.
 
 use globset::{Candidate, GlobBuilder, GlobMatcher};
+use rustc_hash::FxHashMap;
 
 use super::kill::Killer;
 use super::{At, BadSchedule, Call, Calls, Fault, Hit, Rule, Schedule, errno, mixed};
@@ -29,6 +30,8 @@ struct ArmedRule {
     glob: Option<GlobMatcher>,
     met: u64,
     done: bool,
+    /// For [`At::Callers`]: which caller it was, counted from 0, and how many of its calls there were.
+    callers: FxHashMap<u32, (u64, u64)>,
 }
 
 impl Armed {
@@ -120,12 +123,14 @@ impl ArmedRule {
             At::Nth(0) | At::From(0) => return Err("calls are counted from 1".to_owned()),
             At::Op(0) | At::FromOp(0) => return Err("op 0 is the initial disk; ops count from 1".to_owned()),
             At::Random { one_in: 0, .. } => return Err("one in 0 calls is none; 1 is each".to_owned()),
+            At::Callers { first: 0, .. } => return Err("the first 0 calls are none".to_owned()),
             _ => {}
         }
         if let Fault::Error(errno) = rule.fault {
             errno::check(errno)?;
         }
-        Ok(Self { rule: rule.clone(), glob: glob.map(|glob| glob.compile_matcher()), met: 0, done: false })
+        let (glob, callers) = (glob.map(|glob| glob.compile_matcher()), FxHashMap::default());
+        Ok(Self { rule: rule.clone(), glob, met: 0, done: false, callers })
     }
 
     fn meets<'p>(&mut self, call: &Call<'_>, op: Seq, paths: impl FnOnce() -> &'p mut Vec<Vec<u8>>) -> bool {
@@ -149,8 +154,50 @@ impl ArmedRule {
             At::Op(n) => op == n && !self.done,
             At::FromOp(n) => op >= n,
             At::Random { seed, one_in } => mixed(seed, self.met).is_multiple_of(one_in),
+            At::Callers { seed, other_half, first } => {
+                let next = self.callers.len() as u64;
+                let (number, calls) = self.callers.entry(call.caller).or_insert((next, 0));
+                *calls += 1;
+                *calls <= first && (mixed(seed, *number) % 2 == 1) == other_half
+            }
         };
         self.done |= met;
         met
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{About, When};
+    use super::*;
+
+    /// Which calls are met, of callers that come one after the other, each with so many calls.
+    fn met(at: At, callers: u32, calls: u32) -> Vec<bool> {
+        let schedule = Schedule::one(When { at, ..When::every(Calls::SYNC) }, Fault::Hook);
+        let mut armed = Armed::new(&schedule).expect("a good schedule");
+        let mut fs = Fs::new(0, 0, 0o755);
+        let mut decide =
+            |caller| !armed.decide(&Call::new(Calls::SYNC, About::Disk, caller), &mut fs).steps.is_empty();
+        (0..callers).flat_map(|caller| std::iter::repeat_n(caller, calls as usize)).map(&mut decide).collect()
+    }
+
+    #[test]
+    fn each_caller_is_in_one_half_and_only_its_first_calls_are_met() {
+        for seed in 0..20 {
+            let half = |other_half, first| At::Callers { seed, other_half, first };
+            let (one, other) = (met(half(false, 9), 64, 3), met(half(true, 9), 64, 3));
+            assert!(one.iter().zip(&other).all(|(one, other)| one != other), "seed {seed}");
+            assert!(one.chunks(3).all(|calls| calls[0] == calls[1] && calls[0] == calls[2]), "seed {seed}");
+            let callers = one.iter().filter(|met| **met).count() / 3;
+            assert!((16..=48).contains(&callers), "seed {seed}: {callers} of 64");
+            let first = met(half(false, 2), 64, 3);
+            let expected: Vec<bool> = one.chunks(3).flat_map(|calls| [calls[0], calls[0], false]).collect();
+            assert_eq!(first, expected, "seed {seed}");
+        }
+        let none = Schedule::one(
+            When { at: At::Callers { seed: 1, other_half: false, first: 0 }, ..When::default() },
+            Fault::Hook,
+        );
+        assert!(Armed::new(&none).is_err());
     }
 }

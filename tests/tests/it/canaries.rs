@@ -19,14 +19,22 @@ struct Case<'a> {
     script: &'a str,
     needs: &'a [&'a str],
     options: &'a [&'a str],
-    small_app: bool,
+    app: App,
     shared: &'a str,
     as_in_header: bool,
 }
 
+/// What it deploys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum App {
+    Bundled,
+    Small,
+    Wide,
+}
+
 /// A script, with the bundled application and no options.
 fn script(script: &str) -> Case<'_> {
-    Case { script, needs: &[], options: &[], small_app: false, shared: "", as_in_header: true }
+    Case { script, needs: &[], options: &[], app: App::Bundled, shared: "", as_in_header: true }
 }
 
 impl<'a> Case<'a> {
@@ -42,7 +50,12 @@ impl<'a> Case<'a> {
 
     /// Deploys three small releases instead of the bundled application, and the last again.
     fn small_app(self) -> Self {
-        Self { small_app: true, ..self }
+        Self { app: App::Small, ..self }
+    }
+
+    /// The small releases, with many small files that change each time.
+    fn wide_app(self) -> Self {
+        Self { app: App::Wide, ..self }
     }
 
     /// What it is told to link from shared/.
@@ -66,8 +79,8 @@ impl<'a> Case<'a> {
         let tool = format!("SHARED='{}' sh certify/subjects/{}", self.shared, self.script);
         let mut command = room.certify_tool(&tool);
         command.args(self.options).arg("--json").arg(&json);
-        if self.small_app {
-            command.arg("--app").args(small_app(&room));
+        if self.app != App::Bundled {
+            command.arg("--app").args(small_app(&room, self.app));
         }
         let ran = room.run(&mut command);
         let judgement = fs::read(&json).unwrap_or_else(|_| panic!("nothing was judged: {}", room.show(&ran)));
@@ -79,6 +92,13 @@ impl<'a> Case<'a> {
             assert_eq!(with_verdict(&judgement, "broken"), header, "{}", room.show(&ran));
         }
         let mut text = format!("exit code: {}\n", judgement["exit_status"]);
+        let (recorded, traces) =
+            ["recorded", "distinct_traces"].map(|key| judgement["recordings"][key].as_u64().unwrap()).into();
+        if recorded > 1 {
+            // How many of those that a parallel script can have were met is a matter of luck.
+            let traces = if traces == 1 { "one trace" } else { "several traces" };
+            let _ = writeln!(text, "{recorded} recordings: {traces}");
+        }
         let broken = !with_verdict(&judgement, "broken").is_empty();
         let rest =
             if broken { &["unknown", "not_asked"][..] } else { &["unknown", "not_asked", "proved", "held"] };
@@ -136,7 +156,7 @@ fn expected(script: &str) -> Promises {
 }
 
 /// Three releases of files and directories. Between them, a file changes in place, one grows, one comes and one goes.
-fn small_app(room: &Room) -> Vec<PathBuf> {
+fn small_app(room: &Room, app: App) -> Vec<PathBuf> {
     let write = |path: PathBuf, text: &str, mode| {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
@@ -150,6 +170,9 @@ fn small_app(room: &Room) -> Vec<PathBuf> {
         write(dir.join("lib/deep/grows.txt"), &"longer ".repeat(version), 0o644);
         write(dir.join(format!("lib/only-{version}.txt")), "here\n", 0o644);
         write(dir.join("storage/kept.txt"), "the application's\n", 0o644);
+        for n in 0..if app == App::Wide { 120 } else { 0 } {
+            write(dir.join(format!("lib/{n:03}.txt")), &format!("{n} in release {version}\n"), 0o644);
+        }
         for dir in ["", "bin", "lib", "lib/deep", "storage"].map(|path| dir.join(path)) {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
         }
@@ -158,6 +181,9 @@ fn small_app(room: &Room) -> Vec<PathBuf> {
     (1..=3).map(release).collect()
 }
 
+/// Sourced by the others.
+const PARTS: [&str; 2] = ["steps.sh", "parts.sh"];
+
 fn is_script(file: &str) -> bool {
     Path::new(file).extension().is_some_and(|extension| extension == "sh")
 }
@@ -165,8 +191,8 @@ fn is_script(file: &str) -> bool {
 fn scripts() -> BTreeSet<String> {
     let there = fs::read_dir(checkout().join("certify/subjects")).unwrap();
     let there = there.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    // The steps that all of them are made of; it is never run by itself.
-    there.filter(|file| is_script(file) && file != "steps.sh").collect()
+    // What they are made of; it is never run by itself.
+    there.filter(|file| is_script(file) && !PARTS.contains(&&**file)).collect()
 }
 
 #[test]
@@ -189,7 +215,7 @@ fn every_script_has_its_test_and_its_line() {
         );
     }
     let named = readme.split('`').filter(|word| is_script(word) && !word.contains([' ', '*']));
-    let known = |name: &&str| *name == "steps.sh" || scripts().contains(*name);
+    let known = |name: &&str| PARTS.contains(name) || scripts().contains(*name);
     assert_eq!(named.filter(|name| !known(name)).collect::<Vec<_>>(), [""; 0]);
 }
 
@@ -209,11 +235,11 @@ fn every_promise_has_its_canary() {
         let _ = writeln!(text, "{promise}: {}, alone: {}", by.len(), alone.join(" "));
     }
     insta::assert_snapshot!(text, @r"
-    current_complete: 33, alone: pipe-truncates.sh
+    current_complete: 36, alone: pipe-truncates.sh two-writers.sh
     never_absent: 11, alone: relinks-first.sh
-    durable_ack: 33, alone: fsync-current.sh
-    immutable_after_cutover: 18, alone: marks-old-release.sh
-    previous_intact: 21, alone: keeps-one.sh
+    durable_ack: 35, alone: fsync-current.sh
+    immutable_after_cutover: 19, alone: marks-old-release.sh
+    previous_intact: 23, alone: keeps-one.sh
     shared_intact: 3, alone: rm-through-link.sh seed-shared.sh tar-through-link.sh
     retention: 9, alone: keeps-all.sh
     recoverable: 1, alone: stale-link.sh
@@ -898,6 +924,77 @@ fn ignoring_that_the_upload_failed() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
         broken runs: failed_is_failed
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        ");
+    }
+}
+
+#[test]
+fn one_thing_after_the_other_has_one_trace() {
+    let case = script("correct.sh").small_app().options(&["--keep", "3", "--recordings", "3"]);
+    if let Some(verdicts) = case.verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 0
+        3 recordings: one trace
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention
+        proved posix: current_complete, durable_ack, previous_intact
+        ");
+    }
+}
+
+#[test]
+fn uploading_in_parallel_is_right() {
+    let options = [&ALL[..], &["--recordings", "3"]].concat();
+    if let Some(verdicts) = script("correct-parallel.sh").shared(ALL_SHARED).options(&options).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 0
+        3 recordings: several traces
+        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention, shared_intact
+        proved posix: current_complete, durable_ack, previous_intact, shared_intact
+        ");
+    }
+}
+
+#[test]
+fn not_waiting_for_all_parts_of_an_upload() {
+    let case = script("waits-for-last.sh").options(&["--keep", "3", "--recordings", "3"]);
+    if let Some(verdicts) = case.verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        3 recordings: several traces
+        broken live: current_complete, immutable_after_cutover, previous_intact
+        broken posix: current_complete, durable_ack, previous_intact
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        ");
+    }
+}
+
+#[test]
+fn syncing_before_all_parts_of_an_upload_are_there() {
+    let case = script("barrier-beside-upload.sh").options(&["--keep", "3", "--recordings", "3"]);
+    if let Some(verdicts) = case.verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        3 recordings: several traces
+        broken posix: current_complete, durable_ack, previous_intact
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        ");
+    }
+}
+
+#[test]
+fn copying_beside_the_upload() {
+    let case = script("two-writers.sh").wide_app().options(&["--keep", "3", "--recordings", "5"]);
+    if let Some(verdicts) = case.verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        5 recordings: several traces
+        broken live: current_complete
         not asked live: shared_intact
         not asked posix: shared_intact
         ");

@@ -1,0 +1,158 @@
+//! One certification: records histories and judges them, makes further runs, and tells what was found.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use cutover_certify::cli::{Cli, Common, Verb};
+use cutover_certify::delays::Delays;
+use cutover_certify::distinct::{Outline, distinct};
+use cutover_certify::failed::{self, Faults, failed_is_failed};
+use cutover_certify::judge::{Judgement, Promise, judge_with_readers};
+use cutover_certify::record::{Plan, RecordError, Recording, record};
+use cutover_certify::recover::{self, recover};
+use cutover_certify::report::{Outcome, Recordings};
+
+use crate::console::Console;
+use crate::findings::Findings;
+use crate::traces::Keeper;
+use crate::{Failure, could_not_record};
+
+/// How the history differs that starts with an empty disk.
+const FROM_NOTHING: &str = "starting without the deploy path:";
+
+/// Cutover copies on the host while it uploads; two recordings with delays let either be the slower.
+const CUTOVER_RECORDINGS: u32 = 3;
+
+/// How much is asked for beyond one history.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    /// A history that starts without the deploy path.
+    from_nothing: bool,
+    recordings: u32,
+    recoveries: u32,
+    faults: Faults,
+}
+
+impl Asked {
+    /// What the command line says; what it does not say is asked for where it takes seconds: of Cutover itself, on the
+    /// bundled application.
+    pub(crate) fn of(cli: &Cli) -> Self {
+        let (common, from_nothing, by_default) = match &cli.command {
+            Some(Verb::Run(run)) => (&run.common, run.from_nothing, false),
+            _ => (&cli.run, true, cli.run.app.is_empty()),
+        };
+        Self {
+            from_nothing,
+            recordings: common.recordings.unwrap_or(if by_default { CUTOVER_RECORDINGS } else { 1 }),
+            recoveries: common.recoveries.unwrap_or(if by_default { recover::MOST } else { 0 }),
+            faults: common.faults.unwrap_or(Faults::Some(if by_default { failed::SOME } else { 0 })),
+        }
+    }
+}
+
+/// Does all of it. What is deployed is in the plan.
+pub(crate) fn certify(
+    mut plan: Plan,
+    common: &Common,
+    asked: Asked,
+    stop: &AtomicBool,
+) -> Result<Outcome, Failure> {
+    let started = Instant::now();
+    let mut keeper = Keeper::new(common.record.as_deref(), &plan.subject)?;
+    let mut findings = Findings::default();
+    let recording = history(&plan, "", &mut keeper, &mut findings, stop)?;
+    let mut outlines = vec![Outline::new(&recording.trace)];
+    if recording.cut_short.is_none() {
+        further_runs(&plan, &recording, asked, common.seed, findings.judgement_mut(), stop)?;
+    }
+    drop(recording);
+    for number in 2..=asked.recordings {
+        plan.delays = Delays::of_recording(number);
+        let how = plan.delays.map_or_else(String::new, |delays| format!(", {delays}"));
+        eprintln!("recording {number} of {}{how}", asked.recordings);
+        let label = format!("in recording {number}{how}:");
+        let recording = history(&plan, &label, &mut keeper, &mut findings, stop)?;
+        outlines.push(Outline::new(&recording.trace));
+    }
+    plan.delays = None;
+    findings.recordings =
+        Some(Recordings { recorded: asked.recordings, distinct_traces: distinct(&outlines) });
+    if asked.from_nothing {
+        plan.deploy_path_exists = false;
+        plan.shared.clear();
+        plan.sources.truncate(2);
+        eprintln!("once more, starting without the deploy path");
+        history(&plan, FROM_NOTHING, &mut keeper, &mut findings, stop)?;
+    }
+    keeper.finish()?;
+    findings.tell("Recorded", started.elapsed(), common.json.as_deref())
+}
+
+/// Records one history and judges it. `label` says how it differs from the first.
+fn history(
+    plan: &Plan,
+    label: &str,
+    keeper: &mut Keeper<'_>,
+    findings: &mut Findings,
+    stop: &AtomicBool,
+) -> Result<Recording, Failure> {
+    let mut console = Console::new(plan.sources.len());
+    let recording = record(plan, &mut console, &|| stop.load(Ordering::Relaxed));
+    console.bar.finish_and_clear();
+    let recording = recording.map_err(|error| could_not_record(&error))?;
+    if let Some(cut) = &recording.cut_short {
+        console.tool_output(cut);
+        if stop.load(Ordering::Relaxed) {
+            return Err(was_interrupted());
+        }
+        if !recording.trace.marks().iter().any(|mark| matches!(mark.kind, simfs::MarkKind::Ack { .. })) {
+            return Err(Failure::new(
+                format!("{cut}, and no deploy before it was reported as live: there is nothing to judge"),
+                "the tool's own output is above; its task is in the environment, see `cutover-certify run --help`",
+            ));
+        }
+    }
+    keeper.keep(label, &recording)?;
+    let started = Instant::now();
+    let judgement =
+        judge_with_readers(&recording.trace, &recording.scenario, &simfs::POSIX, recording.passes.as_ref());
+    findings.add(judgement, label, started.elapsed(), &recording.trace);
+    Ok(recording)
+}
+
+/// Runs the tool again on what power losses and kills leave, and on a disk that fails.
+fn further_runs(
+    plan: &Plan,
+    recording: &Recording,
+    asked: Asked,
+    seed: u64,
+    judgement: &mut Judgement,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
+    let interrupted = || stop.load(Ordering::Relaxed);
+    let mut runs = |promise, what, make: &dyn Fn(&(dyn Fn() + Sync)) -> _| {
+        let console = Console::new(0);
+        console.runs(what);
+        let tried: Result<Option<recover::Outcome>, RecordError> = make(&|| console.bar.inc(1));
+        console.bar.finish_and_clear();
+        let tried = tried.map_err(|error| could_not_record(&error))?.ok_or_else(was_interrupted)?;
+        judgement.add_runs(promise, tried.verdict, tried.tried);
+        Ok::<(), Failure>(())
+    };
+    if asked.recoveries > 0 {
+        let options = recover::Options { most: asked.recoveries, seed };
+        runs(Promise::Recoverable, "running it again after power losses and kills", &|tick| {
+            recover(plan, recording, options, tick, &interrupted)
+        })?;
+    }
+    if asked.faults != Faults::Some(0) {
+        runs(Promise::FailedIsFailed, "running it on a disk that fails", &|tick| {
+            failed_is_failed(plan, recording, asked.faults, seed, tick, &interrupted)
+        })?;
+    }
+    Ok(())
+}
+
+fn was_interrupted() -> Failure {
+    Failure::new("interrupted", "nothing was left behind; run it again")
+}
