@@ -19,6 +19,7 @@ mod error;
 mod namespace;
 mod observe;
 mod options;
+mod processor;
 mod sandbox;
 mod server;
 mod ssh;

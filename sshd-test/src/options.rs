@@ -44,6 +44,11 @@ pub struct Options {
     /// Added to the environment of everything that runs in the sandbox, over the defaults (`PATH`, `HOME`, `USER`,
     /// `LOGNAME`, `SHELL`). Default: nothing.
     pub env: Vec<(String, String)>,
+    /// Keep the server, what runs in the sandbox, and the threads of a mount that [`Disk::Mount`] makes on one processor,
+    /// the one on which the server is started. With a disk that another thread serves (FUSE), each operation waits for
+    /// that thread and back, and a wake-up on another processor costs several times as much as one on the same. Programs
+    /// in the sandbox count one processor. Default: false.
+    pub one_processor: bool,
 }
 
 impl Options {
@@ -51,7 +56,14 @@ impl Options {
     pub fn new(disk: Disk, observer: Arc<dyn Observer>) -> Self {
         let srv = Path::new("/srv");
         let mount_at = if srv.is_dir() { srv } else { Path::new("/mnt") };
-        Self { disk, mount_at: mount_at.to_owned(), observer, shell: "/bin/sh".into(), env: Vec::new() }
+        Self {
+            disk,
+            mount_at: mount_at.to_owned(),
+            observer,
+            shell: "/bin/sh".into(),
+            env: Vec::new(),
+            one_processor: false,
+        }
     }
 }
 
@@ -62,6 +74,7 @@ impl fmt::Debug for Options {
             .field("mount_at", &self.mount_at)
             .field("shell", &self.shell)
             .field("env", &self.env)
+            .field("one_processor", &self.one_processor)
             .finish_non_exhaustive()
     }
 }

@@ -13,6 +13,7 @@ use tokio::{runtime, sync::watch};
 
 use crate::{
     Error, Options, Sandbox,
+    processor::OneProcessor,
     ssh::{self, Hub, USER, keys::Keys},
 };
 
@@ -36,6 +37,7 @@ impl Server {
         listener.set_nonblocking(true).map_err(Error::Listen)?;
         let address = listener.local_addr().map_err(Error::Listen)?;
         let keys = Keys::create(Self::HOST, address.port(), USER).map_err(Error::Keys)?;
+        let _here = options.one_processor.then(OneProcessor::enter).flatten();
         let sandbox = Arc::new(Sandbox::start(options)?);
         let client = keys.client.clone();
         let hub = Arc::new(Hub { sandbox, client, address, busy: Arc::new(()), sockets: Mutex::default() });

@@ -40,7 +40,7 @@ use self::{
     view::Layout,
     worker::{Worker, gone},
 };
-use crate::{Disk, Error, Observer, Options};
+use crate::{Disk, Error, Observer, Options, processor::OneProcessor};
 
 /// How long processes get to disappear after they were killed; they take that long only in uninterruptible sleep.
 const DYING: Duration = Duration::from_secs(10);
@@ -79,7 +79,8 @@ impl Sandbox {
     /// Builds a sandbox. Needs the right to mount: root, or
     /// [`enter_user_namespace_if_needed`](crate::enter_user_namespace_if_needed).
     pub fn start(options: Options) -> Result<Self, Error> {
-        let Options { disk, mount_at, observer, shell, env } = options;
+        let Options { disk, mount_at, observer, shell, env, one_processor } = options;
+        let _here = one_processor.then(OneProcessor::enter).flatten();
         let layout = Layout::new(&mount_at)?;
         let disk = match disk {
             Disk::Dir(path) => Disk::Dir(

@@ -176,3 +176,19 @@ fn the_files_of_the_client_are_private() {
     drop(fixture);
     assert!(!directory.exists(), "the files go with the server");
 }
+
+#[test]
+fn one_processor_is_for_what_the_server_starts_and_for_nothing_else() {
+    let allowed = |status: &str| {
+        let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    let own = || allowed(&std::fs::read_to_string("/proc/thread-self/status").unwrap());
+    let before = own();
+    let Some(confined) = Fixture::with(&["ssh"], |options| options.one_processor = true) else { return };
+    let there = allowed(&confined.ssh_ok("cat /proc/self/status"));
+    assert!(there.parse::<u32>().is_ok(), "not one processor: {there}");
+    assert_eq!(own(), before, "the thread that started the server is confined too");
+    let Some(free) = Fixture::new(&["ssh"]) else { return };
+    assert_eq!(allowed(&free.ssh_ok("cat /proc/self/status")), before);
+}

@@ -116,12 +116,18 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 impl Fixture {
     /// `None`: skipped, and said why.
     pub(crate) fn new(programs: &[&str]) -> Option<Self> {
+        Self::with(programs, |_| ())
+    }
+
+    /// The same with other options.
+    pub(crate) fn with(programs: &[&str], set: impl FnOnce(&mut Options)) -> Option<Self> {
         if lacks(programs) {
             return None;
         }
         let (disk, scratch) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let recorder = Arc::new(Recorder::default());
-        let options = Options::new(Disk::Dir(disk.path().to_owned()), Arc::clone(&recorder) as _);
+        let mut options = Options::new(Disk::Dir(disk.path().to_owned()), Arc::clone(&recorder) as _);
+        set(&mut options);
         let server = Server::start(options).unwrap();
         Some(Self { server, recorder, disk, scratch })
     }
