@@ -86,7 +86,9 @@ impl Host {
         recorded: Option<Disk>,
         held: Held,
     ) -> io::Result<Self> {
-        let options = Options::new(sshd_test::Disk::Mount(mount), observer);
+        let mut options = Options::new(sshd_test::Disk::Mount(mount), observer);
+        // As the certifier does it.
+        options.one_processor = recorded.is_some();
         let deploy_path = options.mount_at.join("app");
         let server = Server::start(options).map_err(io::Error::other)?;
         Ok(Self { server: Some(server), deploy_path, recorded, _disk: held })

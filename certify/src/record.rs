@@ -409,7 +409,8 @@ pub(crate) fn start_server(disk: &Disk, threads: NonZeroUsize) -> Result<Served,
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(mount);
         Ok(())
     }));
-    let options = Options::new(mount, Arc::new(SyncsToDisk(disk.clone())));
+    let mut options = Options::new(mount, Arc::new(SyncsToDisk(disk.clone())));
+    options.one_processor = true;
     let mount_at = options.mount_at.clone();
     let server = Server::start(options).map_err(RecordError::Server)?;
     Ok(Served { server, mounted, mount_at })
