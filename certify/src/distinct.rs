@@ -164,7 +164,7 @@ mod tests {
     fn what_runs_in_another_order_is_distinct() {
         let [ab, ba] = [[("a", "1"), ("b", "2")], [("b", "2"), ("a", "1")]].map(|files| outline(&files));
         assert_eq!(distinct(&[]), 0);
-        assert_eq!(distinct(&[ab.clone()]), 1);
+        assert_eq!(distinct(std::slice::from_ref(&ab)), 1);
         assert_eq!(distinct(&[ab.clone(), ab.clone()]), 1);
         assert_eq!(distinct(&[ab.clone(), ba.clone()]), 2);
         assert_eq!(distinct(&[ab, ba, outline(&[("a", "1"), ("b", "3")])]), 3);
@@ -186,7 +186,9 @@ mod tests {
             let mut fs = Fs::new(0, 0, 0o755);
             fs.start_recording();
             fs.write_file("a", b"1").unwrap();
-            marks.iter().for_each(|mark| fs.mark(mark.clone()));
+            for mark in marks {
+                fs.mark(mark.clone());
+            }
             fs.sync(scope, true);
             Outline::new(&fs.start_recording())
         };

@@ -246,12 +246,12 @@ pub fn record(
             Task { server: &server, deploy_path: &deploy_path, source: dir, deploy, work: work.path() };
         let command = task.command(&plan.subject).map_err(RecordError::Prepare)?;
         let schedule = plan.delays.map(|delays| delays.of_deploy(deploy)).unwrap_or_default();
-        disk.set_faults(&schedule).expect("delays are a good schedule");
+        set_delays(&disk, &schedule);
         let orders = || if interrupted() { Order::Interrupt } else { Order::GoOn };
         let run = tool::run(command, &disk, deploy as u32, &plan.reports, plan.limit, &orders)
             .map_err(RecordError::Start)?;
         let settled = server.wait_idle(SETTLE);
-        disk.set_faults(&Schedule::default()).expect("no faults are a good schedule");
+        set_delays(&disk, &Schedule::default());
         if !settled {
             let what =
                 format!("what deploy {deploy} started on the server was still running 10 s after its end");
@@ -300,6 +300,10 @@ pub fn record(
 /// A temporary directory for what a run needs, and for what it leaves when it is killed.
 pub(crate) fn work_dir() -> Result<tempfile::TempDir, RecordError> {
     tempfile::Builder::new().prefix("cutover-certify-").tempdir().map_err(RecordError::Prepare)
+}
+
+fn set_delays(disk: &Disk, schedule: &Schedule) {
+    disk.set_faults(schedule).expect("delays, or none, are a good schedule");
 }
 
 fn last_op(disk: &Disk) -> u32 {
