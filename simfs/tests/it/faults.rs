@@ -386,6 +386,27 @@ fn a_call_hangs_until_it_is_released() {
 }
 
 #[test]
+fn with_several_threads_a_call_that_waits_holds_up_its_own_caller_alone() {
+    on_mount(|rig| {
+        rig.sh("mkdir d");
+        rig.remount_with(4);
+        let before = rig.last();
+        set(rig, When::every(Calls::CREATE).path("d/slow"), Fault::Hang);
+        let waiting = rig.shell("echo 1 > d/slow").spawn().unwrap();
+        until("it hangs", || rig.disk.waiting() == 1);
+        // In another directory: the kernel itself keeps the one that it waits for locked.
+        rig.sh("mkdir e; echo 2 > e/fast; mv e/fast e/done");
+        assert_eq!(rig.disk.waiting(), 1);
+        let fast = rig.recorded(before);
+        assert!(fast.contains("done") && !fast.contains("slow"), "{fast}");
+        rig.disk.release();
+        assert!(waiting.wait_with_output().unwrap().status.success());
+        assert!(rig.recorded(before).contains("slow"));
+        assert_eq!(rig.sh("cat d/slow e/done"), "1\n2\n");
+    });
+}
+
+#[test]
 fn cutting_the_mount_or_the_power_ends_a_hang() {
     on_mount(|rig| {
         let before = rig.last();
