@@ -186,3 +186,29 @@ fn requirements<'t>(
     let births = child.and_then(|ino| trace.cell_id(&Cell::Inode(ino)));
     births.into_iter().flat_map(move |id| trace.versions(id).iter().copied())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Fs;
+    use crate::model::POSIX;
+    use crate::trace::SyncScope;
+
+    /// A name brings its inode along only until a sync forces the name alone: the inode's own sync had failed.
+    #[test]
+    fn what_is_forced_brings_nothing_along() {
+        let mut fs = Fs::new(0, 0, 0o755);
+        fs.start_recording();
+        let ino = fs.write_file("f", b"x").unwrap();
+        fs.sync(SyncScope::File(ino), false);
+        let forced = fs.sync(SyncScope::Dir(crate::ROOT), true);
+        let trace = fs.trace();
+        let crashes = Crashes::new(trace, &POSIX);
+        let (name, birth) =
+            (trace.entry_id(crate::ROOT, b"f").unwrap(), trace.cell_id(&Cell::Inode(ino)).unwrap());
+        let pins = [(name, Some(trace.versions(name)[0])), (birth, None)];
+        let all = Window { lo: 0, hi: trace.last() };
+        assert!((0..forced).all(|k| crashes.feasible(k, &pins).is_none()));
+        assert_eq!(crashes.find(all, &pins).map(|state| state.at), Some(forced));
+    }
+}

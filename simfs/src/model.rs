@@ -232,7 +232,9 @@ impl<'t> Forcing<'t> {
             self.settle(*id, fate);
             false
         });
-        self.dirty.insert(ino, dirty);
+        if dirty.seen < dirty.all.len() || !dirty.left.is_empty() {
+            self.dirty.insert(ino, dirty);
+        }
     }
 
     /// A directory's sync also covers that its children exist, and what its symlinks say.
@@ -258,5 +260,25 @@ impl Forces {
             Cell::Entry(..) => self.entries,
             Cell::Target(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Fs;
+
+    #[test]
+    fn what_one_call_leaves_the_next_one_forces() {
+        let mut fs = Fs::new(0, 0, 0o755);
+        fs.start_recording();
+        let ino = fs.write_file("f", b"x").unwrap();
+        fs.chmod(ino, 0o600).unwrap();
+        let data = fs.sync(SyncScope::FileData(ino), true);
+        let all = fs.sync(SyncScope::File(ino), true);
+        let trace = fs.trace();
+        let forced = forced_at(trace, &POSIX);
+        let at = |cell| forced[trace.versions(trace.cell_id(&cell).unwrap())[0].0 as usize];
+        assert_eq!([at(Cell::Size(ino)), at(Cell::Block(ino, 0)), at(Cell::Mode(ino))], [data, data, all]);
     }
 }
