@@ -11,6 +11,8 @@
 //! what else the machine does counts little. Words after the command choose among the three; `-- --test` does a little
 //! of each.
 
+#![allow(clippy::cast_precision_loss, reason = "counts far below 2^52, for people")]
+
 use std::collections::HashSet;
 use std::error::Error;
 use std::fs;

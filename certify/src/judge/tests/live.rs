@@ -17,7 +17,9 @@ fn by_looking(trace: &Trace, golden: &Golden, k: Seq, extra_allowed: bool) -> Op
 fn directories(golden: &Golden, into: &mut Vec<Ino>) {
     if let golden::Body::Dir { entries, .. } = &golden.body {
         into.push(golden.ino);
-        entries.values().for_each(|child| directories(child, into));
+        for child in entries.values() {
+            directories(child, into);
+        }
     }
 }
 

@@ -20,7 +20,7 @@ enum Flaw {
 }
 
 fn file(version: u32, n: usize) -> String {
-    format!("file {n} of version {}\n", if n % 5 == 0 { version } else { 0 })
+    format!("file {n} of version {}\n", if n.is_multiple_of(5) { version } else { 0 })
 }
 
 /// Deploys of `FILES` files each, right but for the flaw. Each file is fsynced, or everything at once.
