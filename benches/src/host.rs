@@ -9,8 +9,9 @@ use std::{fmt, io};
 
 use cutover::config;
 use cutover::deploy::{Options as DeployOptions, Outcome, deploy};
-use simfs::{Disk, Fs, MarkKind};
-use sshd_test::{Observer, Options, Server, SyncCall};
+use cutover_certify::record::SyncsToDisk;
+use simfs::{Disk, Fs};
+use sshd_test::{Caller, Observer, Options, Server, SyncCall};
 use tempfile::TempDir;
 
 use crate::real_root;
@@ -48,7 +49,7 @@ impl Host {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(mount);
             Ok(())
         });
-        let observer = Arc::new(Recording(disk.clone()));
+        let observer = Arc::new(SyncsToDisk(disk.clone()));
         Self::start(mount, observer, Some(disk), Held::Simulated { _mounted: mounted })
     }
 
@@ -142,25 +143,11 @@ impl fmt::Debug for Host {
     }
 }
 
-/// Tells the simulated disk of sync calls, as the certifier does.
-struct Recording(Disk);
-
-impl Observer for Recording {
-    fn sync(&self, _: SyncCall) -> Result<(), i32> {
-        self.0.sync_all(true);
-        Ok(())
-    }
-
-    fn blind(&self, what: &str) {
-        self.0.mark(MarkKind::Blind { what: what.to_owned() });
-    }
-}
-
 /// Does on the real disk what the program asked for: the sandbox has kept the call from it.
 struct Syncing(Arc<Mutex<Option<File>>>);
 
 impl Observer for Syncing {
-    fn sync(&self, _: SyncCall) -> Result<(), i32> {
+    fn sync(&self, _: SyncCall, _: Caller<'_>) -> Result<(), i32> {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(root) => rustix::fs::syncfs(root).map_err(rustix::io::Errno::raw_os_error),
             None => Ok(()),

@@ -4,6 +4,7 @@
 //! the whole run, loudly, because a program that waits for a mount cannot be killed.
 
 use std::fmt::Write as _;
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use simfs::fuse::{Mounted, enter_private_namespace, mount_here};
+use simfs::fuse::{Mounted, enter_private_namespace, mount_here, mount_here_with};
 use simfs::{Disk, Fs};
 
 use crate::replay::assert_replay_is_live;
@@ -118,8 +119,15 @@ impl Rig {
 
     /// Mounts the disk again.
     pub(crate) fn remount(&mut self) {
+        self.remount_with(1);
+    }
+
+    /// Mounts the disk again, served by this many threads.
+    pub(crate) fn remount_with(&mut self, threads: usize) {
         self.crash();
-        self.mounted = Some(mount_here(&self.disk, &self.at).expect("it could be mounted before"));
+        let threads = NonZeroUsize::new(threads).expect("a server has threads");
+        let mounted = mount_here_with(&self.disk, &self.at, threads);
+        self.mounted = Some(mounted.expect("it could be mounted before"));
     }
 
     /// What was recorded since op `after`, one op a line.
