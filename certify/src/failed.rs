@@ -6,6 +6,8 @@
 //! reported as live. Promises that the tool breaks without any fault are not held against it again. A run in
 //! which no fault happened does not count.
 
+use std::fmt::Write as _;
+
 use fastrand::Rng;
 use simfs::fault::{Calls, Fault, Schedule, When};
 use simfs::{Errno, Fs, MarkKind, OpKind, Seq, View};
@@ -113,7 +115,7 @@ pub fn failed_is_failed(
     let runs = fates.len() as u32;
     let mut what = format!("{what}: {runs} runs with a fault");
     if none > 0 {
-        what.push_str(&format!(", {none} without that do not count"));
+        let _ = write!(what, ", {none} without that do not count");
     }
     let tried = vec![Tried { promise: Promise::FailedIsFailed, what, runs, seed }];
     Ok(Some(Outcome { verdict: verdict(&fates), tried }))

@@ -109,10 +109,13 @@ pub struct Recording {
     pub passes: Option<Passes>,
 }
 
+/// Access and modification time of each inode.
+type TimesOf = FxHashMap<Ino, (SystemTime, SystemTime)>;
+
 /// The times of files at some ops of a trace. They are no part of it, but tools compare them, and a reboot keeps them.
 #[derive(Clone, Debug, Default)]
 pub struct Times {
-    noted: Vec<(Seq, FxHashMap<Ino, (SystemTime, SystemTime)>)>,
+    noted: Vec<(Seq, TimesOf)>,
 }
 
 impl Times {

@@ -201,7 +201,7 @@ impl Look<'_> {
         let view = View::live(self.crashes.trace(), k);
         let closed = self.pasts.release_dirs(k, self.scenario);
         let mut entries = Vec::new();
-        self.list(view, view, [self.top(view); 2], (b"", 1), &closed, &mut entries);
+        Self::list(view, view, [self.top(view); 2], (b"", 1), &closed, &mut entries);
         let (mut leaves, mut listed) = (FxHashSet::default(), FxHashSet::default());
         listed.extend(self.top(view));
         let mut lines: BTreeSet<String> = BTreeSet::new();
@@ -235,7 +235,7 @@ impl Look<'_> {
             }
         }
         let mut entries = Vec::new();
-        self.list(is, at, [self.top(is), self.top(at)], (b"", 1), &live.closed, &mut entries);
+        Self::list(is, at, [self.top(is), self.top(at)], (b"", 1), &live.closed, &mut entries);
         let mut lines: BTreeSet<String> = BTreeSet::new();
         for entry in entries {
             let what = match (entry.is, entry.live) {
@@ -269,7 +269,6 @@ impl Look<'_> {
 
     /// The names below a directory, in either state.
     fn list(
-        &self,
         is: View<'_>,
         live: View<'_>,
         [dir_is, dir_live]: [Option<Ino>; 2],
@@ -293,7 +292,7 @@ impl Look<'_> {
             let leaf = !same_dir || depth == DEPTH || is_release || path == b"shared";
             into.push(Entry { path: path.clone(), is: now, live: then, leaf });
             if !leaf {
-                self.list(is, live, [now, then], (&path, depth + 1), closed, into);
+                Self::list(is, live, [now, then], (&path, depth + 1), closed, into);
             }
         }
     }

@@ -103,6 +103,7 @@ pub(crate) struct History {
     /// The first crash point that this history answers for: 0, unless it began with what was already broken.
     pub(crate) judged_from: Seq,
     /// Where `current` led at op 0, if not to a whole release or to nothing: a directory, or something else.
+    #[allow(clippy::option_option, reason = "whether there was something, and whether it was a directory")]
     pub(crate) as_found: Option<Option<simfs::Ino>>,
 }
 
