@@ -97,11 +97,7 @@ pub fn failed_is_failed(
         };
         let mut although = format!("it ended with {}", ended(0));
         if next {
-            although.push_str(&format!(
-                ", and deploy {} after it, undisturbed, with {}",
-                deploy + 1,
-                ended(1)
-            ));
+            let _ = write!(although, ", and deploy {} after it, undisturbed, with {}", deploy + 1, ended(1));
         }
         let failed_after = next && ran.runs.get(1).is_some_and(|(_, run)| run.ended != Ended::Exit(0));
         let fate = if failed_after { ran.fate() } else { ran.promises(&but, &although) };
