@@ -167,7 +167,8 @@ mod tests {
         assert_eq!(distinct(std::slice::from_ref(&ab)), 1);
         assert_eq!(distinct(&[ab.clone(), ab.clone()]), 1);
         assert_eq!(distinct(&[ab.clone(), ba.clone()]), 2);
-        assert_eq!(distinct(&[ab, ba, outline(&[("a", "1"), ("b", "3")])]), 3);
+        // Content that not all have could be a time or a process id: it makes no difference by itself.
+        assert_eq!(distinct(&[ab, ba, outline(&[("a", "1"), ("b", "3")])]), 2);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #
 # Expected, live:
 # - current_complete: what is reported as live is not what `current` leads to.
+# - readers_whole: who reads through `current` finds something else than what was deployed.
 # Expected, posix:
 # - current_complete: the first deploy is reported while there is no `current`.
 # - durable_ack: after the report, a power loss shows another release.

@@ -8,6 +8,7 @@
 # - never_absent: `current` dangles from then on, until the next deploy.
 # - immutable_after_cutover: the removal of what is live is a change.
 # - retention: one was promised, none remains.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete, durable_ack: as live.
 # Not asked: previous_intact, for what is gone when success is reported was never promised to anybody.

@@ -9,6 +9,7 @@
 # - immutable_after_cutover: the removal of what is live is a change.
 # - previous_intact: the release that was live when the deploy began does not survive it.
 # - retention: the three that are kept are not releases.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete, durable_ack, previous_intact: as live.
 . "$(dirname "$0")/steps.sh"

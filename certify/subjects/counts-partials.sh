@@ -6,6 +6,7 @@
 # - retention: of the three that remain, one was never a release.
 # - previous_intact: a release that was promised is not there.
 # - immutable_after_cutover: a removal of what retention promises counts as a change.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - previous_intact: as live.
 . "$(dirname "$0")/steps.sh"

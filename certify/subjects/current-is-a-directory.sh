@@ -5,6 +5,7 @@
 # Expected, live:
 # - current_complete: success is reported, and `current` is a directory that holds one link.
 # - immutable_after_cutover: each deploy adds a link to it.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete: the same, and the links come and go with the power.
 # - durable_ack: what was acknowledged is not what is there.

@@ -6,6 +6,7 @@
 # - current_complete: `current` is the release that is being removed.
 # - never_absent: then it dangles, until it is put back.
 # - immutable_after_cutover: the release was live when it was removed.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete: the power may fail in between.
 # - durable_ack: then what was acknowledged before is not what `current` resolves to.

@@ -8,6 +8,7 @@
 # - current_complete: a file of the live release gets the new version's mode.
 # - immutable_after_cutover: a release changes after its cutover.
 # - previous_intact: the release before is not what it was.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete, durable_ack, previous_intact: the same.
 . "$(dirname "$0")/steps.sh"

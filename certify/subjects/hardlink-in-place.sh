@@ -6,6 +6,7 @@
 # - current_complete: the live release gets the new version's bytes, file by file.
 # - immutable_after_cutover: a release changes after its cutover.
 # - previous_intact: the release before is not what it was.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete, durable_ack, previous_intact: the same, torn.
 . "$(dirname "$0")/steps.sh"

@@ -4,6 +4,7 @@
 #
 # Expected, live:
 # - previous_intact: the release that was live before the cutover does not survive the deploy.
+# - readers_whole: who still reads from that release loses it.
 # Expected, posix:
 # - previous_intact: as live.
 . "$(dirname "$0")/steps.sh"

@@ -6,6 +6,7 @@
 # - current_complete: the release goes live without its user data.
 # - immutable_after_cutover: then it changes.
 # - previous_intact: to the next deploy it is the one before, and not what it was.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete, durable_ack: the link, and the removal of what the application had in its place, come
 #   and go with the power.

@@ -5,6 +5,7 @@
 # Expected, live:
 # - never_absent: between the two there is no `current`.
 # - current_complete: the same instant, after the first acknowledgement.
+# - readers_whole: who looks something up through `current` at that instant finds nothing.
 # Expected, posix (ext4, xfs and btrfs as well):
 # - current_complete: the power may fail in that instant. Under posix also: the new link survives without
 #   its text, for it was made after the barrier.

@@ -4,6 +4,7 @@
 #
 # Expected, live:
 # - immutable_after_cutover: a release changes, after its cutover and before its removal.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix: nothing broken. It is not the release before, and no number of releases was promised.
 . "$(dirname "$0")/steps.sh"
 

@@ -4,6 +4,7 @@
 # Expected, live, from the second deploy on:
 # - current_complete: success is reported, and `current` still leads to the first release.
 # - immutable_after_cutover: the link lies in that release now.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete, durable_ack: as live.
 . "$(dirname "$0")/steps.sh"

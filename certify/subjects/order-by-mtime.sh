@@ -7,6 +7,7 @@
 # - never_absent: `current` dangles.
 # - immutable_after_cutover: the removal of what is live is a change.
 # - retention: three remain, but not the live one.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete, durable_ack: as live.
 . "$(dirname "$0")/steps.sh"

@@ -4,6 +4,7 @@
 #
 # Expected, live:
 # - current_complete: half of the files are missing, and success is reported.
+# - readers_whole: who reads through `current` finds something else than what was deployed.
 # Expected, posix: nothing broken. What was put there is durable; it is only not what was asked for.
 . "$(dirname "$0")/steps.sh"
 

@@ -8,6 +8,7 @@
 # - immutable_after_cutover: what is removed is live.
 # - previous_intact: what was live before does not survive the deploy.
 # - retention: nor does it remain, when the releases are counted.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete, durable_ack, previous_intact: the power may fail in between.
 . "$(dirname "$0")/steps.sh"

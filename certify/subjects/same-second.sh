@@ -6,6 +6,7 @@
 # - current_complete: `current` is the directory that is being uploaded into, and ends as a mixture of both.
 # - immutable_after_cutover: a release changes after its cutover.
 # - previous_intact: to the third deploy it is the one before, and not what it was.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete: the mixture, torn.
 # - durable_ack: during the second deploy `current` resolves to no release that was ever permitted, and after

@@ -9,6 +9,7 @@
 # - immutable_after_cutover: what is removed is live.
 # - previous_intact: the release before the second cutover is that of the first, and it is gone.
 # - retention: so it is when the releases are counted.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete: the power may fail in between.
 # - durable_ack: during the next deploy the same.

@@ -6,6 +6,7 @@
 # - current_complete: the name of a release means another tree than before; whoever was in it sees it change.
 # - immutable_after_cutover: a release changes after its cutover.
 # - previous_intact: from the fourth deploy on the release before is one that was written to.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete, durable_ack: `current` resolves to a directory that is not what it was, or torn.
 # - previous_intact: as live.

@@ -5,6 +5,7 @@
 #
 # Expected, live:
 # - current_complete: where the copy came last, a file is that of the old version, and success is reported.
+# - readers_whole: who reads through `current` finds something else than what was deployed.
 # Expected, posix: nothing broken. It is durable; it is only not what was asked for.
 . "$(dirname "$0")/steps.sh"
 

@@ -6,6 +6,7 @@
 # - current_complete: a part of the release arrives after its cutover.
 # - immutable_after_cutover: so the release changes.
 # - previous_intact: to the next deploy it is the one before, and not what it was.
+# - readers_whole: who reads from that release finds it changed, or parts of it gone.
 # Expected, posix:
 # - current_complete, durable_ack, previous_intact: what arrived after the barrier comes and goes with the power.
 . "$(dirname "$0")/parts.sh"

@@ -53,7 +53,7 @@ fn help_of_the_program() {
           --recordings <N>
               Records the history so often, and merges the verdicts; from the second time on some
               programs on the server are slowed down, so that parallel parts of the tool overtake each
-              other [default: 3 for Cutover, else 1]
+              other [default: 3 for Cutover with the bundled application, else 1]
 
           --shared <PATH>
               A path below shared/ that holds user data before the first deploy and is linked into each
@@ -61,13 +61,13 @@ fn help_of_the_program() {
 
           --recoveries <N>
               How many classes of crash states, and as many of states after a killed client, to reboot
-              into and run the tool again from; 0 asks nothing about recovery [default: 64; with `run`
-              0]
+              into and run the tool again from; 0 asks nothing about recovery [default: 64 for Cutover
+              with the bundled application, else 0]
 
           --faults <N>
               How many faults (EIO, ENOSPC, kills …) to try in the middle of a deploy, chosen at random;
               `all`: EIO and ENOSPC at every operation, in minutes; 0 asks nothing about failures
-              [default: 96; with `run` 0]
+              [default: 96 for Cutover with the bundled application, else 0]
 
           --seed <N>
               What random choices are made from
@@ -108,16 +108,18 @@ fn help_of_run() {
           --timeout <SECONDS>  Time limit of one deploy, in seconds [default: 120]
           --recordings <N>     Records the history so often, and merges the verdicts; from the second
                                time on some programs on the server are slowed down, so that parallel
-                               parts of the tool overtake each other [default: 3 for Cutover, else 1]
+                               parts of the tool overtake each other [default: 3 for Cutover with the
+                               bundled application, else 1]
           --shared <PATH>      A path below shared/ that holds user data before the first deploy and is
                                linked into each release; a trailing slash makes it a directory. Can be
                                repeated
           --recoveries <N>     How many classes of crash states, and as many of states after a killed
                                client, to reboot into and run the tool again from; 0 asks nothing about
-                               recovery [default: 64; with `run` 0]
+                               recovery [default: 64 for Cutover with the bundled application, else 0]
           --faults <N>         How many faults (EIO, ENOSPC, kills …) to try in the middle of a deploy,
                                chosen at random; `all`: EIO and ENOSPC at every operation, in minutes; 0
-                               asks nothing about failures [default: 96; with `run` 0]
+                               asks nothing about failures [default: 96 for Cutover with the bundled
+                               application, else 0]
           --seed <N>           What random choices are made from [default: 1]
           --keep <N>           How many releases it keeps
           --drop-down          Links in a release follow Cutover's drop-down rule, for all that is below

@@ -78,20 +78,20 @@ fn recorded_traces_keep_their_verdicts() {
     for name in recorded() {
         let _ = writeln!(shown, "{name}: {}", verdicts(&trace(&name), &dir.path().join("json")));
     }
-    insta::assert_snapshot!(shown, @"
+    insta::assert_snapshot!(shown, @r"
     all proved but what is named; * is under posix
-    cleanup-before-durable: exit 1, current_complete* BROKEN, durable_ack* BROKEN, immutable_after_cutover BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
+    cleanup-before-durable: exit 1, current_complete* BROKEN, durable_ack* BROKEN, immutable_after_cutover BROKEN, readers_whole BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
     correct: exit 0, shared_intact not asked, shared_intact* not asked
     engine: exit 0
-    keeps-two: exit 1, immutable_after_cutover BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
+    keeps-two: exit 1, immutable_after_cutover BROKEN, readers_whole BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
     link-after-barrier: exit 1, current_complete* BROKEN, durable_ack* BROKEN, shared_intact not asked, shared_intact* not asked
     ln-sfn: exit 1, current_complete* BROKEN, durable_ack* BROKEN, shared_intact not asked, shared_intact* not asked
     no-barrier-after: exit 1, current_complete* BROKEN, durable_ack* BROKEN, shared_intact not asked, shared_intact* not asked
     no-barrier-before: exit 1, current_complete* BROKEN, durable_ack* BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked
-    rm-ln: exit 1, current_complete BROKEN, current_complete* BROKEN, never_absent BROKEN, durable_ack* BROKEN, shared_intact not asked, shared_intact* not asked
+    rm-ln: exit 1, current_complete BROKEN, current_complete* BROKEN, never_absent BROKEN, durable_ack* BROKEN, readers_whole BROKEN, shared_intact not asked, shared_intact* not asked
     rsync: exit 0, shared_intact not asked, shared_intact* not asked
     seed-shared: exit 1, shared_intact BROKEN, shared_intact* BROKEN
-    upload-into-live: exit 1, current_complete BROKEN, current_complete* BROKEN, durable_ack* BROKEN, immutable_after_cutover BROKEN, previous_intact not asked, previous_intact* not asked, shared_intact not asked, shared_intact* not asked, retention not asked
+    upload-into-live: exit 1, current_complete BROKEN, current_complete* BROKEN, durable_ack* BROKEN, immutable_after_cutover BROKEN, readers_whole BROKEN, previous_intact not asked, previous_intact* not asked, shared_intact not asked, shared_intact* not asked, retention not asked
     ");
 }
 

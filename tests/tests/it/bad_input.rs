@@ -130,27 +130,31 @@ fn a_tool_that_fails_later() {
         assert_snapshot!(shown, @r"
         exit code: 3
         ----- stdout
-        ───────────────────────────────────────────────────────────────
+        ───
          promise                   live states   posix       runs
-        ═══════════════════════════════════════════════════════════════
+        ═══
          current_complete          unknown       unknown     –
-        ───────────────────────────────────────────────────────────────
+        ───
          never_absent              unknown       –           –
-        ───────────────────────────────────────────────────────────────
+        ───
          durable_ack               –             unknown     –
-        ───────────────────────────────────────────────────────────────
+        ───
          immutable_after_cutover   unknown       –           –
-        ───────────────────────────────────────────────────────────────
+        ───
+         readers_whole             unknown       –           not asked
+        ───
          previous_intact           not asked     not asked   –
-        ───────────────────────────────────────────────────────────────
+        ───
          shared_intact             not asked     not asked   –
-        ───────────────────────────────────────────────────────────────
+        ───
          retention                 not asked     –           –
-        ───────────────────────────────────────────────────────────────
+        ───
          recoverable               –             –           not asked
-        ───────────────────────────────────────────────────────────────
+        ───
          failed_is_failed          –             –           not asked
-        ───────────────────────────────────────────────────────────────
+        ───
+
+        readers_whole was not asked (runs): no readers were started as processes (--readers)
 
         previous_intact was not asked (live states): no release replaced another
 
@@ -184,27 +188,29 @@ fn a_tool_that_does_nothing_and_says_it_did() {
         assert_snapshot!(shown, @r"
         exit code: 1
         ----- stdout
-        ───────────────────────────────────────────────────────────────
+        ───
          promise                   live states   posix       runs
-        ═══════════════════════════════════════════════════════════════
+        ═══
          current_complete          BROKEN        BROKEN      –
-        ───────────────────────────────────────────────────────────────
+        ───
          never_absent              not asked     –           –
-        ───────────────────────────────────────────────────────────────
+        ───
          durable_ack               –             BROKEN      –
-        ───────────────────────────────────────────────────────────────
+        ───
          immutable_after_cutover   not asked     –           –
-        ───────────────────────────────────────────────────────────────
+        ───
+         readers_whole             BROKEN        –           not asked
+        ───
          previous_intact           not asked     not asked   –
-        ───────────────────────────────────────────────────────────────
+        ───
          shared_intact             not asked     not asked   –
-        ───────────────────────────────────────────────────────────────
+        ───
          retention                 not asked     –           –
-        ───────────────────────────────────────────────────────────────
+        ───
          recoverable               –             –           not asked
-        ───────────────────────────────────────────────────────────────
+        ───
          failed_is_failed          –             –           not asked
-        ───────────────────────────────────────────────────────────────
+        ───
 
         current_complete is broken (live states):
           after op N (the disk as it was found):
@@ -222,6 +228,12 @@ fn a_tool_that_does_nothing_and_says_it_did() {
 
         immutable_after_cutover was not asked (live states): `current` never appeared
 
+        readers_whole is broken (live states):
+          a reader that goes through `current` for each file, after op N (the disk as it was found):
+          `current` resolves to nothing
+
+        readers_whole was not asked (runs): no readers were started as processes (--readers)
+
         previous_intact was not asked (live states): no release replaced another
 
         previous_intact was not asked (posix): no release replaced another
@@ -237,6 +249,7 @@ fn a_tool_that_does_nothing_and_says_it_did() {
         failed_is_failed was not asked (runs): no faults were tried (--faults)
 
         3 deploys, 0 releases, N operations, N effects, N sync calls.
+        Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 0 cutovers.
         Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
         Recorded and judged in T s, of which T s for judging.
         ----- stderr

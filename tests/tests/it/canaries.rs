@@ -235,11 +235,12 @@ fn every_promise_has_its_canary() {
         let _ = writeln!(text, "{promise}: {}, alone: {}", by.len(), alone.join(" "));
     }
     insta::assert_snapshot!(text, @r"
-    current_complete: 36, alone: pipe-truncates.sh two-writers.sh
+    current_complete: 36, alone: 
     never_absent: 11, alone: relinks-first.sh
     durable_ack: 35, alone: fsync-current.sh
-    immutable_after_cutover: 19, alone: marks-old-release.sh
-    previous_intact: 23, alone: keeps-one.sh
+    immutable_after_cutover: 19, alone: 
+    readers_whole: 28, alone: shreds-pruned.sh
+    previous_intact: 23, alone: 
     shared_intact: 3, alone: rm-through-link.sh seed-shared.sh tar-through-link.sh
     retention: 9, alone: keeps-all.sh
     recoverable: 1, alone: stale-link.sh
@@ -267,7 +268,7 @@ fn uploading_anew_is_right() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 0
-        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention, shared_intact
+        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, readers_whole, retention, shared_intact
         proved posix: current_complete, durable_ack, previous_intact, shared_intact
         held runs: failed_is_failed, recoverable
         ");
@@ -281,7 +282,7 @@ fn copying_the_live_release_is_right() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 0
-        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention, shared_intact
+        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, readers_whole, retention, shared_intact
         proved posix: current_complete, durable_ack, previous_intact, shared_intact
         ");
     }
@@ -294,7 +295,7 @@ fn linking_what_did_not_change_is_right() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 0
-        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention, shared_intact
+        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, readers_whole, retention, shared_intact
         proved posix: current_complete, durable_ack, previous_intact, shared_intact
         ");
     }
@@ -307,7 +308,7 @@ fn uploading_over_sftp_is_right() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 0
-        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention, shared_intact
+        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, readers_whole, retention, shared_intact
         proved posix: current_complete, durable_ack, previous_intact, shared_intact
         ");
     }
@@ -320,7 +321,7 @@ fn cleaning_up_before_the_rename_is_durable() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: previous_intact
+        broken live: previous_intact, readers_whole
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -335,7 +336,7 @@ fn cleaning_up_what_was_promised_to_stay() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: immutable_after_cutover, previous_intact, retention
+        broken live: immutable_after_cutover, previous_intact, readers_whole, retention
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -348,7 +349,7 @@ fn keeping_one_release_too_few() {
     if let Some(verdicts) = script("keeps-two.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: immutable_after_cutover, previous_intact, retention
+        broken live: immutable_after_cutover, previous_intact, readers_whole, retention
         broken posix: previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -361,7 +362,7 @@ fn keeping_the_new_release_alone() {
     if let Some(verdicts) = script("keeps-one.sh").small_app().options(&["--keep", "1"]).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: previous_intact
+        broken live: previous_intact, readers_whole
         broken posix: previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -386,7 +387,7 @@ fn counting_partial_uploads_as_releases() {
     if let Some(verdicts) = script("counts-partials.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: immutable_after_cutover, previous_intact, retention
+        broken live: immutable_after_cutover, previous_intact, readers_whole, retention
         broken posix: previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -399,7 +400,7 @@ fn cleaning_up_without_looking_at_current() {
     if let Some(verdicts) = script("cleanup-forgets-live.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention
+        broken live: current_complete, immutable_after_cutover, never_absent, previous_intact, readers_whole, retention
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -412,7 +413,7 @@ fn comparing_paths_as_texts() {
     if let Some(verdicts) = script("cleanup-by-string.sh").small_app().options(&["--keep", "1"]).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, never_absent, retention
+        broken live: current_complete, immutable_after_cutover, never_absent, readers_whole, retention
         broken posix: current_complete, durable_ack
         not asked live: previous_intact, shared_intact
         not asked posix: previous_intact, shared_intact
@@ -425,7 +426,7 @@ fn ordering_releases_by_time() {
     if let Some(verdicts) = script("order-by-mtime.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, never_absent, retention
+        broken live: current_complete, immutable_after_cutover, never_absent, readers_whole, retention
         broken posix: current_complete, durable_ack
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -438,7 +439,7 @@ fn ids_of_a_clock_that_is_set_back() {
     if let Some(verdicts) = script("skewed-clock.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, never_absent, retention
+        broken live: current_complete, immutable_after_cutover, never_absent, readers_whole, retention
         broken posix: current_complete, durable_ack
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -451,7 +452,7 @@ fn ids_of_one_second() {
     if let Some(verdicts) = script("same-second.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, previous_intact
+        broken live: current_complete, immutable_after_cutover, previous_intact, readers_whole
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: retention, shared_intact
         not asked posix: shared_intact
@@ -464,7 +465,7 @@ fn a_lock_that_two_can_take() {
     if let Some(verdicts) = script("test-then-create-lock.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention
+        broken live: current_complete, immutable_after_cutover, never_absent, previous_intact, readers_whole, retention
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -477,7 +478,7 @@ fn marking_an_old_release() {
     if let Some(verdicts) = script("marks-old-release.sh").small_app().verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: immutable_after_cutover
+        broken live: immutable_after_cutover, readers_whole
         not asked live: retention, shared_intact
         not asked posix: shared_intact
         ");
@@ -489,7 +490,7 @@ fn backing_out_by_removing_what_is_live() {
     if let Some(verdicts) = script("failure-path-removes-live.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, never_absent
+        broken live: current_complete, immutable_after_cutover, never_absent, readers_whole
         broken posix: current_complete, durable_ack
         unknown live: previous_intact
         unknown posix: previous_intact
@@ -530,7 +531,7 @@ fn replacing_current_by_the_ln_sfn_of_busybox() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, never_absent
+        broken live: current_complete, never_absent, readers_whole
         broken posix: current_complete, durable_ack
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -543,7 +544,7 @@ fn removing_current_and_making_it_again() {
     if let Some(verdicts) = script("rm-ln.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, never_absent
+        broken live: current_complete, never_absent, readers_whole
         broken posix: current_complete, durable_ack
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -558,7 +559,7 @@ fn removing_current_for_the_rename_of_sftp() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, never_absent
+        broken live: current_complete, never_absent, readers_whole
         broken posix: current_complete, durable_ack
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -583,7 +584,7 @@ fn moving_the_link_into_the_live_release() {
     if let Some(verdicts) = script("mv-into.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover
+        broken live: current_complete, immutable_after_cutover, readers_whole
         broken posix: current_complete, durable_ack
         not asked live: previous_intact, retention, shared_intact
         not asked posix: previous_intact, shared_intact
@@ -596,7 +597,7 @@ fn a_current_that_is_a_directory() {
     if let Some(verdicts) = script("current-is-a-directory.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover
+        broken live: current_complete, immutable_after_cutover, readers_whole
         broken posix: current_complete, durable_ack
         not asked live: previous_intact, retention, shared_intact
         not asked posix: previous_intact, shared_intact
@@ -609,7 +610,7 @@ fn making_room_for_the_link() {
     if let Some(verdicts) = script("replaces-directory.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention
+        broken live: current_complete, immutable_after_cutover, never_absent, previous_intact, readers_whole, retention
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -624,7 +625,7 @@ fn reporting_before_the_rename() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete
+        broken live: current_complete, readers_whole
         broken posix: current_complete, durable_ack
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -751,7 +752,7 @@ fn syncing_the_same_on_a_path_that_is_there() {
         exit code: 0
         not asked live: shared_intact
         not asked posix: shared_intact
-        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention
+        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, readers_whole, retention
         proved posix: current_complete, durable_ack, previous_intact
         ");
     }
@@ -786,7 +787,7 @@ fn uploading_half_of_the_files() {
     if let Some(verdicts) = script("pipe-truncates.sh").small_app().options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete
+        broken live: current_complete, readers_whole
         not asked live: shared_intact
         not asked posix: shared_intact
         ");
@@ -800,7 +801,7 @@ fn uploading_into_the_live_release() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover
+        broken live: current_complete, immutable_after_cutover, readers_whole
         broken posix: current_complete, durable_ack
         not asked live: previous_intact, retention, shared_intact
         not asked posix: previous_intact, shared_intact
@@ -815,7 +816,7 @@ fn uploading_into_slots_in_turn() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, previous_intact
+        broken live: current_complete, immutable_after_cutover, previous_intact, readers_whole
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: retention, shared_intact
         not asked posix: shared_intact
@@ -830,7 +831,7 @@ fn writing_into_hard_links() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, previous_intact
+        broken live: current_complete, immutable_after_cutover, previous_intact, readers_whole
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -843,7 +844,7 @@ fn changing_the_mode_of_hard_links() {
     if let Some(verdicts) = script("hardlink-chmod.sh").needs(&["rsync"]).options(&KEEP_3).verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, previous_intact
+        broken live: current_complete, immutable_after_cutover, previous_intact, readers_whole
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -861,7 +862,7 @@ fn linking_shared_data_into_the_live_release() {
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
-        broken live: current_complete, immutable_after_cutover, previous_intact
+        broken live: current_complete, immutable_after_cutover, previous_intact, readers_whole
         broken posix: current_complete, durable_ack, previous_intact
         ");
     }
@@ -939,7 +940,7 @@ fn one_thing_after_the_other_has_one_trace() {
         3 recordings: one trace
         not asked live: shared_intact
         not asked posix: shared_intact
-        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention
+        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, readers_whole, retention
         proved posix: current_complete, durable_ack, previous_intact
         ");
     }
@@ -952,7 +953,7 @@ fn uploading_in_parallel_is_right() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 0
         3 recordings: several traces
-        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, retention, shared_intact
+        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, readers_whole, retention, shared_intact
         proved posix: current_complete, durable_ack, previous_intact, shared_intact
         ");
     }
@@ -965,7 +966,7 @@ fn not_waiting_for_all_parts_of_an_upload() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
         3 recordings: several traces
-        broken live: current_complete, immutable_after_cutover, previous_intact
+        broken live: current_complete, immutable_after_cutover, previous_intact, readers_whole
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
@@ -994,7 +995,19 @@ fn copying_beside_the_upload() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
         5 recordings: several traces
-        broken live: current_complete
+        broken live: current_complete, readers_whole
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        ");
+    }
+}
+
+#[test]
+fn shredding_what_is_pruned() {
+    if let Some(verdicts) = script("shreds-pruned.sh").needs(&["shred"]).options(&KEEP_3).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken live: readers_whole
         not asked live: shared_intact
         not asked posix: shared_intact
         ");

@@ -36,6 +36,8 @@ fn a_removal_that_overtakes_the_rename() {
           and reads from that directory after op N (unlink /srv/app/releases/20240101000001/-rf): -rf is missing
           this is no lawful prune of releases/20240101000001: it is promised to stay
 
+        readers_whole was not asked (runs): no readers were started as processes (--readers)
+
         previous_intact is broken (live states):
           after op N (unlink /srv/app/releases/20240101000001/-rf):
           in releases/20240101000001, which has to stay, -rf is missing
@@ -48,6 +50,10 @@ fn a_removal_that_overtakes_the_rename() {
         shared_intact was not asked (live states): no shared data was declared
 
         shared_intact was not asked (posix): no shared data was declared
+
+        recoverable was not asked (runs): the tool was not run again (--recoveries)
+
+        failed_is_failed was not asked (runs): no faults were tried (--faults)
 
         6 deploys, 6 releases, N operations, N effects, N sync calls.
         Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.
@@ -75,9 +81,15 @@ fn a_link_whose_text_is_lost() {
           survived, though no sync covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
           did not survive, since no sync had covered it: the text of the symlink /srv/app/current, from op N (symlink /srv/app/.current.20240101000002.PID)
 
+        readers_whole was not asked (runs): no readers were started as processes (--readers)
+
         shared_intact was not asked (live states): no shared data was declared
 
         shared_intact was not asked (posix): no shared data was declared
+
+        recoverable was not asked (runs): the tool was not run again (--recoveries)
+
+        failed_is_failed was not asked (runs): no faults were tried (--faults)
 
         6 deploys, 6 releases, N operations, N effects, N sync calls.
         Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.
@@ -113,9 +125,15 @@ fn an_instant_without_current() {
           a reader that goes through `current` for each file, after op N (unlink /srv/app/current):
           `current` resolves to nothing
 
+        readers_whole was not asked (runs): no readers were started as processes (--readers)
+
         shared_intact was not asked (live states): no shared data was declared
 
         shared_intact was not asked (posix): no shared data was declared
+
+        recoverable was not asked (runs): the tool was not run again (--recoveries)
+
+        failed_is_failed was not asked (runs): no faults were tried (--faults)
 
         6 deploys, 6 releases, N operations, N effects, N sync calls.
         Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.

@@ -40,8 +40,11 @@ fn times() -> u32 {
     if std::env::var_os("CUTOVER_SLOW_TESTS").is_some() { 40 } else { 10 }
 }
 
+/// Few further runs: what matters is that there are some to be killed in.
 fn engine(room: &Room) -> Command {
-    room.certify()
+    let mut command = room.certify();
+    command.args(["--recordings", "2", "--recoveries", "4", "--faults", "8"]);
+    command
 }
 
 /// A script with a place of its own for temporary files: those that it leaves when it is killed are not the certifier's.

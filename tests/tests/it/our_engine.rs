@@ -14,37 +14,55 @@ fn our_engine_keeps_its_promises() {
     insta::assert_snapshot!(room.show(&ran), @r"
     exit code: 0
     ----- stdout
-    ────────────────────────────────────────────────────────────
+    ───
      promise                   live states   posix    runs
-    ════════════════════════════════════════════════════════════
+    ═══
      current_complete          proved        proved   –
-    ────────────────────────────────────────────────────────────
+    ───
      never_absent              proved        –        –
-    ────────────────────────────────────────────────────────────
+    ───
      durable_ack               –             proved   –
-    ────────────────────────────────────────────────────────────
+    ───
      immutable_after_cutover   proved        –        –
-    ────────────────────────────────────────────────────────────
+    ───
+     readers_whole             proved        –        held N/N
+    ───
      previous_intact           proved        proved   –
-    ────────────────────────────────────────────────────────────
+    ───
      shared_intact             proved        proved   –
-    ────────────────────────────────────────────────────────────
+    ───
      retention                 proved        –        –
-    ────────────────────────────────────────────────────────────
+    ───
      recoverable               –             –        not asked
-    ────────────────────────────────────────────────────────────
+    ───
      failed_is_failed          –             –        not asked
-    ────────────────────────────────────────────────────────────
+    ───
 
     recoverable was not asked (runs): the tool was not run again (--recoveries)
 
     failed_is_failed was not asked (runs): no faults were tried (--faults)
 
-    8 deploys, 7 releases, N operations, N effects, N sync calls.
-    Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.
+    20 deploys, 17 releases, N operations, N effects, N sync calls.
+    Read meanwhile, by processes: N times a release by the path that `current` resolved to, N times one by a directory kept open, N times each file through `current`, of which N mixed releases; 0 undecided.
+    Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 13 cutovers.
     Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
+    3 recordings, 3 distinct traces.
     Recorded and judged in T s, of which T s for judging.
     ----- stderr
+    deploy 1: N operations on the disk, T s
+    deploy 2: N operations on the disk, T s
+    deploy 3: N operations on the disk, T s
+    deploy 4: N operations on the disk, T s
+    deploy 5: N operations on the disk, T s
+    deploy 6: N operations on the disk, T s
+    recording 2 of 3, with one half of the programs delayed, by seed 1
+    deploy 1: N operations on the disk, T s
+    deploy 2: N operations on the disk, T s
+    deploy 3: N operations on the disk, T s
+    deploy 4: N operations on the disk, T s
+    deploy 5: N operations on the disk, T s
+    deploy 6: N operations on the disk, T s
+    recording 3 of 3, with the other half of the programs delayed, by seed 1
     deploy 1: N operations on the disk, T s
     deploy 2: N operations on the disk, T s
     deploy 3: N operations on the disk, T s
