@@ -417,7 +417,8 @@ pub(crate) fn start_server(disk: &Disk, threads: NonZeroUsize) -> Result<Served,
         Ok(())
     }));
     let mut options = Options::new(mount, Arc::new(SyncsToDisk(disk.clone())));
-    options.one_processor = true;
+    // Where several threads serve, the parts of a tool are to run side by side; else one processor is faster.
+    options.one_processor = threads == NonZeroUsize::MIN;
     let mount_at = options.mount_at.clone();
     let server = Server::start(options).map_err(RecordError::Server)?;
     Ok(Served { server, mounted, mount_at })
