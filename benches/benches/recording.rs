@@ -13,6 +13,9 @@ use std::time::Duration;
 
 use cutover_benches::{Host, real_root, skip};
 
+/// Starts a host with a fresh disk.
+type Start = fn() -> io::Result<Host>;
+
 fn main() {
     // Before any thread exists.
     if let Err(error) = sshd_test::enter_user_namespace_if_needed() {
@@ -30,8 +33,7 @@ fn main() {
     println!("ext4 lies in {}; seconds, {rounds} rounds", real_root().display());
     let mut times = [[vec![], vec![]], [vec![], vec![]]];
     for round in 1..=rounds {
-        let hosts: [(&str, fn() -> io::Result<Host>); 2] =
-            [("ext4", Host::on_ext4), ("simfs", Host::on_simfs)];
+        let hosts: [(&str, Start); 2] = [("ext4", Host::on_ext4), ("simfs", Host::on_simfs)];
         for ((name, start), times) in hosts.into_iter().zip(&mut times) {
             let host = match start() {
                 Ok(host) => host,

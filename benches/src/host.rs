@@ -102,15 +102,15 @@ impl Host {
     pub fn deploy(&self, source: &Path) -> io::Result<Duration> {
         let server = self.server.as_ref().ok_or_else(|| io::Error::other("the server has ended"))?;
         let text = format!(
-            "version = 1\n[targets.bench]\nhost = {:?}\nport = {}\nuser = {:?}\npath = {:?}\nsource = {:?}\n\
-             identity = {:?}\nknown_hosts = {:?}\n",
+            "version = 1\n[targets.bench]\nhost = {:?}\nport = {}\nuser = {:?}\npath = '{}'\nsource = '{}'\n\
+             identity = '{}'\nknown_hosts = '{}'\n",
             server.host(),
             server.port(),
             server.user(),
-            self.deploy_path,
-            source,
-            server.identity(),
-            server.known_hosts(),
+            self.deploy_path.display(),
+            source.display(),
+            server.identity().display(),
+            server.known_hosts().display(),
         );
         let target = config::parse(&text, Path::new("cutover.toml"), None).map_err(io::Error::other)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -1,6 +1,6 @@
 //! Readers as real processes: what visitors of a site do while it is deployed to, through the kernel.
 //!
-//! Three processes of this program run on the mount of the simulated disk while a history is recorded ([`crew`]), each
+//! Three processes of this program run on the mount of the simulated disk while a history is recorded (`crew`), each
 //! in its own way ([`How`]), over and over. After each deploy each of them reads once more. What they found ([`Pass`])
 //! is judged afterwards, by `judge::readers`, with the goldens that the trace gives and the same rules as on the trace.
 //!
