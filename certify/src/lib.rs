@@ -6,7 +6,8 @@
 //! - [`judge`] decides every promise over a trace.
 //! - [`recover`] runs it again on what a power loss or a kill has left, [`failed`] on a disk that fails.
 //! - [`trace_file`] keeps a recording in a file.
-//! - [`report`] tells a person. [`app`] is the bundled application.
+//! - [`report`] tells a person. [`app`] is the bundled application. [`memory`] keeps the program small, so that it forks
+//!   cheaply.
 //!
 //! Never depends on a deploy tool, ours included.
 
@@ -17,6 +18,7 @@ pub mod distinct;
 pub mod failed;
 mod jail;
 pub mod judge;
+pub mod memory;
 pub mod readers;
 pub mod record;
 pub mod recover;

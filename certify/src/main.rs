@@ -19,6 +19,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use cutover_certify::app;
 use cutover_certify::cli::{Cli, Common, Verb};
 use cutover_certify::judge::SharedRule;
+use cutover_certify::memory;
 use cutover_certify::readers;
 use cutover_certify::record::{Plan, RecordError, Subject};
 use cutover_certify::report::Outcome;
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         Some(Verb::Trace(verb)) => return traces::trace(&verb),
         Some(Verb::Run(_) | Verb::Reader) | None => {}
     }
+    memory::give_back_freed();
     // Before any thread is started: a process with several threads cannot enter a user namespace.
     sshd_test::enter_user_namespace_if_needed()
         .map_err(|error| could_not_record(&RecordError::Server(error)))?;

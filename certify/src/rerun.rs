@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use simfs::fault::{Hit, Schedule};
 use simfs::{Disk, Fs, MarkKind, Trace};
 
@@ -146,7 +147,8 @@ impl Reruns<'_> {
     }
 
     /// Does something for each job, on as many threads as there are processors, at most two: a run mostly waits for
-    /// processes of its own. Stops early when interrupted or when one fails.
+    /// processes of its own. Each thread has a processor for itself, which everything that it starts inherits: a run is a
+    /// conversation of tool, server and disk, and two runs should not meet on one processor. Stops early when interrupted or when one fails.
     pub(crate) fn each<T: Sync, R: Send>(
         &self,
         jobs: &[T],
@@ -155,7 +157,12 @@ impl Reruns<'_> {
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(2)).min(jobs.len());
         let next = AtomicUsize::new(0);
         let results: Mutex<Vec<(usize, Result<R, RecordError>)>> = Mutex::new(Vec::new());
-        let worker = || {
+        let processors = processors();
+        let worker = |number: usize| {
+            if let Some(processor) = processors.get(number) {
+                // It is about speed only: a kernel that refuses does no harm.
+                let _ = sched_setaffinity(None, processor);
+            }
             loop {
                 let at = next.fetch_add(1, Ordering::SeqCst);
                 let Some(job) = jobs.get(at).filter(|_| !(self.interrupted)()) else { break };
@@ -169,14 +176,27 @@ impl Reruns<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(worker);
+            for number in 0..workers {
+                let worker = &worker;
+                scope.spawn(move || worker(number));
             }
         });
         let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.sort_by_key(|(at, _)| *at);
         results.into_iter().map(|(_, result)| result).collect()
     }
+}
+
+/// Each processor that this thread may use, as a set of its own.
+fn processors() -> Vec<CpuSet> {
+    let usable = sched_getaffinity(None).ok();
+    let of = |at| {
+        let mut one = CpuSet::new();
+        one.set(at);
+        one
+    };
+    let set = |at: &usize| usable.as_ref().is_some_and(|usable| usable.is_set(*at));
+    (0..CpuSet::MAX_CPU).filter(set).map(of).collect()
 }
 
 impl Ran {
