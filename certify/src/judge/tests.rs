@@ -3,6 +3,7 @@
 //!
 //! `CUTOVER_CASES` sets how many traces are tried, `CUTOVER_SEED` which.
 
+mod doubts;
 mod live;
 mod sampled;
 

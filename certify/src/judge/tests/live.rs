@@ -63,6 +63,87 @@ fn the_first_change_is_the_one_that_a_look_at_everything_finds() {
     assert!(cases() < 1_000 || (changed > 1_000 && unchanged > 1_000));
 }
 
+/// What happens to a directory while it is out of the watched tree, and while it is back in it.
+fn swaps() -> impl Strategy<Value = Vec<Step>> {
+    let dirs = select(vec![("app/r/1", "app/r/2"), ("app/r/1/d", "app/r/2/d"), ("app/r/1/d", "app/tmp")]);
+    let dir = select(vec!["app/r/1", "app/r/2", "app/r/1/d", "app/r/2/d", "app/tmp"]);
+    let file = select(vec!["app/r/1/d/f", "app/r/2/d/f", "app/tmp/f", "app/r/1/f", "app/r/2/f"]);
+    let step = prop_oneof![
+        3 => dirs.prop_map(|(p, q)| Exchange(p, q)),
+        3 => (file, select(vec![&b"one"[..], b"two"])).prop_map(|(p, c)| Write(p, c)),
+        1 => (dir, select(vec![0o755, 0o700])).prop_map(|(p, m)| Chmod(p, m)),
+    ];
+    proptest::collection::vec(step, 0..16).prop_map(|steps| {
+        let dirs = ["app/r/1", "app/r/2", "app/r/1/d", "app/r/2/d", "app/tmp"].map(Mkdir);
+        let files = ["app/r/1/d/f", "app/r/2/d/f", "app/tmp/f", "app/r/1/f", "app/r/2/f"];
+        dirs.into_iter().chain(files.map(|path| Write(path, b"one"))).chain(steps).collect()
+    })
+}
+
+/// What was found about a directory is of use only where it was looked at: it may be swapped out, changed, restored and
+/// swapped back.
+fn assert_first_change(trace: &Trace, from: impl Iterator<Item = Seq>) -> Result<u64, TestCaseError> {
+    let mut changed = 0;
+    for k in from {
+        let golden = Golden::capture(View::live(trace, k), simfs::ROOT).expect("the root is there");
+        let found = golden
+            .find(b"app/r")
+            .map(|golden| (Search::new(trace, false).first(golden, k), by_looking(trace, golden, k, false)));
+        let Some((found, is)) = found else { continue };
+        prop_assert_eq!(found, is, "from op {}", k);
+        changed += u64::from(found.is_some());
+    }
+    Ok(changed)
+}
+
+#[test]
+fn a_directory_that_was_away_is_looked_at_again() {
+    let begin = [
+        Mkdir("app/r/1"),
+        Mkdir("app/r/1/d"),
+        Mkdir("app/tmp"),
+        Mkdir("app/tmp/d"),
+        Write("app/r/1/d/f", b"one"),
+        Write("app/tmp/d/f", b"one"),
+    ];
+    let swap = Exchange("app/r/1", "app/tmp");
+    let away = [Write("app/tmp/d/f", b"two"), Write("app/tmp/d/f", b"one")];
+    let mode = [Chmod("app/tmp", 0o700), Chmod("app/tmp", 0o755)];
+    for (what, middle, after, changes) in [
+        ("changed and restored", away.to_vec(), vec![], false),
+        ("changed", away[..1].to_vec(), vec![], true),
+        ("restored, and changed later", away.to_vec(), vec![Write("app/r/1/d/f", b"two")], true),
+        ("its mode restored", mode.to_vec(), vec![], false),
+        ("its mode restored, and changed below", [&mode[..], &away[..1]].concat(), vec![], true),
+    ] {
+        let first = begin.len() as Seq;
+        let steps = begin.iter().chain([&swap]).chain(&middle).chain([&swap]).chain(&after);
+        let trace = run(&steps.cloned().collect::<Vec<_>>());
+        // The files make more than one op each: the state to keep is the last before the first swap.
+        let from = (first..=trace.last())
+            .find(|k| matches!(trace.ops()[*k as usize + 1].kind, simfs::OpKind::Rename { .. }))
+            .expect("they are swapped");
+        let found = assert_first_change(&trace, std::iter::once(from)).unwrap();
+        assert_eq!(found > 0, changes, "{what}");
+    }
+}
+
+#[test]
+fn directories_that_change_places_are_followed() {
+    let seed = seed();
+    let changed = Cell::new(0);
+    let tried = random(seed, cases() / 2).run(&swaps(), |steps| {
+        let trace = run(&steps);
+        changed.set(changed.get() + assert_first_change(&trace, 0..=trace.last())?);
+        Ok(())
+    });
+    if let Err(error) = tried {
+        panic!("CUTOVER_SEED={seed}: {error}");
+    }
+    println!("seed {seed}: {} trees changed", changed.get());
+    assert!(cases() < 1_000 || changed.get() > 1_000);
+}
+
 const FILES: u64 = 200;
 
 /// A release of some files, and a trace that begins with it.
