@@ -15,7 +15,7 @@ use std::sync::Arc;
 use simfs::cell::trim_zeros;
 use simfs::{BLOCK_BYTES, Birth, Cell, CellId, CrashState, Crashes, Ino, Kind, Name, Pin, Value, Window};
 
-use super::golden::{Body, Golden, beside};
+use super::golden::{Body, Golden, MAX_DEPTH, beside};
 use super::walk::alternatives;
 use crate::tree::Difference;
 
@@ -297,6 +297,9 @@ impl Comparison<'_> {
         purpose: &mut Purpose<'_>,
         window: Window,
     ) -> Option<Broken> {
+        if at.path.len() >= MAX_DEPTH {
+            return None;
+        }
         let trace = self.crashes.trace();
         let mut extra: Vec<CellId> = Vec::new();
         let (mut names, mut nth) = (golden.keys(), 0);

@@ -30,8 +30,14 @@ pub(crate) enum Body {
     Other { kind: Kind, mode: u32 },
 }
 
-/// Deeper than any real tree: a capture ends also where directories form a cycle.
+/// Directories within each other that are captured and compared. Nothing is said about what lies deeper, neither that it
+/// is equal nor that it should not be there: whoever judges a tree that [`Golden::is_cut_off`] has to call it unknown.
 pub(crate) const MAX_DEPTH: usize = 512;
+
+/// Whether a path from the root of a golden tree leads deeper than is captured.
+pub(crate) fn is_too_deep(path: &[u8]) -> bool {
+    path.iter().filter(|byte| **byte == b'/').count() >= MAX_DEPTH
+}
 
 impl Golden {
     /// The tree below an inode in one state. A name that has no inode in this state is not there.
@@ -76,6 +82,18 @@ impl Golden {
             Body::Dir { entries, .. } => 1 + entries.values().map(Self::count).sum::<usize>(),
             _ => 1,
         }
+    }
+
+    /// Whether there may be more below than was captured.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        fn reaches(golden: &Golden, left: usize) -> bool {
+            match &golden.body {
+                Body::Dir { .. } if left == 0 => true,
+                Body::Dir { entries, .. } => entries.values().any(|child| reaches(child, left - 1)),
+                _ => false,
+            }
+        }
+        reaches(self, MAX_DEPTH)
     }
 
     /// The tree by value.

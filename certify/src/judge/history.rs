@@ -275,9 +275,11 @@ impl History {
         let mut lo = 0;
         let numbers: FxHashMap<u32, usize> =
             self.deploys.iter().enumerate().rev().map(|(at, deploy)| (deploy.number, at)).collect();
-        // The last cutover of each deploy.
-        let last: FxHashMap<Option<usize>, usize> =
-            self.cutovers.iter().map(|cutover| (cutover.deploy, cutover.to)).collect();
+        // What each deploy switches to: one that fails its check switches back, and was not wrong to switch.
+        let mut brought: FxHashMap<Option<usize>, Vec<usize>> = FxHashMap::default();
+        for cutover in &self.cutovers {
+            brought.entry(cutover.deploy).or_default().push(cutover.to);
+        }
         if let Some((0, Current::Release(release))) = self.current.first() {
             permitted.push(*release);
         }
@@ -285,8 +287,11 @@ impl History {
             let (before, acked_before) = (permitted.clone(), acked);
             match mark.kind {
                 MarkKind::Begin { deploy } => {
-                    let last = last.get(&numbers.get(&deploy).copied());
-                    permitted.extend(last.filter(|to| !before.contains(to)));
+                    for to in brought.get(&numbers.get(&deploy).copied()).into_iter().flatten() {
+                        if !permitted.contains(to) {
+                            permitted.push(*to);
+                        }
+                    }
                 }
                 MarkKind::Ack { .. } => {
                     if let Current::Release(release) = self.current_at(mark.after) {

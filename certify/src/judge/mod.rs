@@ -379,7 +379,8 @@ pub fn judge_with_readers(
     };
     // Whole trees, and only a counterexample is judged again.
     let facts = std::cell::LazyCell::new(|| oracle::Facts::new(&history, shared.as_ref()));
-    let blind = blind(trace);
+    let too_deep = too_deep(&history, shared.as_ref());
+    let blind = blind(trace).or_else(|| too_deep.clone());
     let rows = Promise::ALL.into_iter().map(|promise| {
         let excuse = not_asked(promise, &history, scenario, shared.is_some(), !protected.is_empty());
         let verdict = |found: Option<Counterexample>| match (found, &excuse, &blind) {
@@ -391,7 +392,8 @@ pub fn judge_with_readers(
         Row {
             promise,
             live: promise.is_about_live_states().then(|| match promise {
-                Promise::ReadersWhole => verdict(readers.found.clone()),
+                // To a reader, what lies deeper than was captured looks like what should not be there.
+                Promise::ReadersWhole => verdict(readers.found.clone().filter(|_| too_deep.is_none())),
                 _ => verdict(live.judge(promise)),
             }),
             crash: promise.is_about_crash_states().then(|| {
@@ -403,6 +405,9 @@ pub fn judge_with_readers(
             }),
             // A trace says nothing about further runs: whoever makes them adds their verdict.
             runs: match promise {
+                Promise::ReadersWhole if found.is_some() && too_deep.is_some() => {
+                    too_deep.clone().map(|why| Verdict::Unknown { why })
+                }
                 Promise::ReadersWhole => Some(found.clone().unwrap_or(Verdict::NotAsked {
                     why: "no readers were started as processes (--readers)".to_owned(),
                 })),
@@ -456,6 +461,19 @@ fn blind(trace: &Trace) -> Option<String> {
         MarkKind::Blind { what } => Some(what.clone()),
         _ => None,
     })
+}
+
+/// Why a tree could not be compared as a whole, if one could not.
+fn too_deep(history: &History, shared: Option<&golden::Golden>) -> Option<String> {
+    let why = |what: &str| {
+        let most = golden::MAX_DEPTH;
+        format!(
+            "{what} has more than {most} directories within each other, and what lies deeper is not compared"
+        )
+    };
+    let release = history.releases.iter().find(|release| release.golden.is_cut_off());
+    let shared = || shared.filter(|golden| golden.is_cut_off()).map(|_| why("shared/"));
+    release.map(|release| why(&release.name())).or_else(shared)
 }
 
 /// Why a promise was not put to the test in this run, if it was not.

@@ -253,7 +253,11 @@ impl Naive {
                         let next =
                             trace.marks()[at + 1..].iter().find(|m| matches!(m.kind, MarkKind::Begin { .. }));
                         let until = next.map_or(trace.last(), |next| next.after);
-                        set.extend(naive.last_switch(k + 1, until).filter(|to| !set.contains(to)).as_slice());
+                        for to in naive.switches(k + 1, until) {
+                            if !set.contains(&to) {
+                                set.push(to);
+                            }
+                        }
                     }
                     MarkKind::Ack { .. } => {
                         if let Some(now) = naive.current[k as usize] {
@@ -270,19 +274,19 @@ impl Naive {
         naive
     }
 
-    /// The release that the last switch within a range of ops went to.
-    fn last_switch(&self, from: Seq, to: Seq) -> Option<usize> {
+    /// The releases that the switches within a range of ops went to.
+    fn switches(&self, from: Seq, to: Seq) -> Vec<usize> {
         let mut live = None;
-        let mut last = None;
+        let mut found = Vec::new();
         for (k, now) in self.current.iter().enumerate() {
             if let Some(now) = now {
                 if live != Some(*now) && k > 0 && (from..=to).contains(&(k as Seq)) {
-                    last = Some(*now);
+                    found.push(*now);
                 }
                 live = Some(*now);
             }
         }
-        last
+        found
     }
 
     fn duty(&self, k: Seq, protected: &[protect::Protected]) -> Duty {
@@ -539,6 +543,97 @@ fn blindness_makes_proofs_unknown() {
     assert!(whole.any(|verdict| *verdict == Verdict::Unknown { why: "a test said so".to_owned() }));
     let without: Vec<Step> = right.iter().filter(|step| !matches!(step, SyncAll(_))).cloned().collect();
     assert!(judged(&without).any(|verdict| matches!(verdict, Verdict::Broken(_))));
+}
+
+/// The promises with a verdict that is this word.
+fn with_word(judgement: &Judgement, word: &str) -> Vec<Promise> {
+    let has = |row: &&Row| row.verdicts().any(|verdict| verdict.word() == word);
+    judgement.rows.iter().filter(has).map(|row| row.promise).collect()
+}
+
+/// A deploy that fails its check after the cutover switches back, and reports nothing as live: what it had brought was
+/// permitted while it ran, what was acknowledged before it still is.
+#[test]
+fn a_deploy_may_switch_back() {
+    let barrier = SyncAll(true);
+    let switch = |link| [Symlink(link, "app/tmp"), Rename("app/tmp", "app/current"), Sync("app", true)];
+    let bring = [Begin, Mkdir("app/r/2"), Write("app/r/2/f", b"two"), barrier];
+    let [link, rename, sync] = switch("r/2");
+    let cutover = [link, SyncAll(true), rename, sync];
+    let [link, rename, sync] = switch("r/1");
+    let back = [link, SyncAll(true), rename, sync, End(false)];
+    let judged = |steps: &[&[Step]]| {
+        let steps: Vec<Step> = right(0).into_iter().chain(steps.concat()).collect();
+        judge(&run(&steps), &scenario(Vec::new(), None), &POSIX)
+    };
+    let good = judged(&[&bring, &cutover, &back]);
+    assert_eq!(with_word(&good, "BROKEN"), [], "{:?}", good.rows);
+    assert!(with_word(&good, "proved").contains(&Promise::CurrentComplete));
+    // What it switched to has to be whole all the same.
+    let torn = judged(&[&bring[..3], &cutover[..1], &cutover[2..], &back]);
+    assert_eq!(with_word(&torn, "BROKEN"), [Promise::CurrentComplete, Promise::DurableAck]);
+}
+
+/// A release is compared when it goes live; where its links lead is asked once more when it is reported.
+#[test]
+fn a_link_that_no_longer_leads_to_shared_data_makes_the_report_wrong() {
+    let content = crate::tree::Content { size_bytes: 3, blocks: vec![Arc::from(&b"one"[..])] };
+    let source: Tree = [
+        (Vec::new(), crate::tree::Node::Dir { mode: 0o755 }),
+        (b"f".to_vec(), crate::tree::Node::File { mode: 0o644, content }),
+    ]
+    .into();
+    let scenario = scenario(vec![Arc::new(source)], None);
+    let before = [Symlink("../../hop/u", "app/r/1/u"), Symlink("shared", "app/hop")];
+    let turned = [Remove("app/hop"), Symlink("r", "app/hop"), SyncAll(true)];
+    let [begin, mkdir, write, link, sync, rename, durable, ack, end] = right(0).try_into().unwrap();
+    let ready = [&[begin, mkdir, write][..], &before, &[link, sync, rename, durable]].concat();
+    for (between, broken) in [(&[][..], false), (&turned, true)] {
+        let steps = [&ready, between, &[ack.clone(), end.clone()]].concat();
+        let judgement = judge(&run(&steps), &scenario, &POSIX);
+        let row = &judgement.rows[0];
+        assert_eq!(
+            (row.promise, row.live.as_ref().unwrap().word() == "BROKEN"),
+            (Promise::CurrentComplete, broken)
+        );
+    }
+}
+
+/// A tree that is deeper than is compared is neither proved nor called broken for what lies below.
+#[test]
+fn what_lies_too_deep_is_unknown() {
+    for (depth, changed) in [(golden::MAX_DEPTH - 1, false), (golden::MAX_DEPTH + 90, false), (600, true)] {
+        let mut fs = Fs::new(0, 0, 0o755);
+        let app = fs.mkdir_p("app").unwrap();
+        fs.start_recording();
+        let mut source = Tree::from([(Vec::new(), crate::tree::Node::Dir { mode: 0o755 })]);
+        for at in 1..=depth {
+            source.insert(["d"].repeat(at).join("/").into_bytes(), crate::tree::Node::Dir { mode: 0o755 });
+        }
+        let bottom = ["d"].repeat(depth).join("/");
+        let content = crate::tree::Content { size_bytes: 3, blocks: vec![Arc::from(&b"one"[..])] };
+        source.insert(format!("{bottom}/f").into_bytes(), crate::tree::Node::File { mode: 0o644, content });
+        for deploy in 1..=2 {
+            fs.mark(MarkKind::Begin { deploy });
+            fs.mkdir_p(format!("app/r/{deploy}/{bottom}")).unwrap();
+            fs.write_file(format!("app/r/{deploy}/{bottom}/f"), b"one").unwrap();
+            fs.symlink_at(format!("r/{deploy}"), "app/next").unwrap();
+            fs.sync(SyncScope::All, true);
+            fs.rename(app, b"next", app, b"current", RenameHow::Replace).unwrap();
+            fs.sync(SyncScope::Dir(app), true);
+            fs.mark(MarkKind::Ack { deploy });
+            if changed {
+                fs.write_file(format!("app/r/{deploy}/{bottom}/extra"), b"x").unwrap();
+            }
+            fs.mark(MarkKind::End { deploy, ok: true, cleanup_pending: false });
+        }
+        let source = Arc::new(source);
+        let judgement = judge(fs.trace(), &scenario(vec![source.clone(), source], None), &POSIX);
+        assert_eq!(with_word(&judgement, "BROKEN"), [], "{depth}: {:?}", judgement.rows);
+        let deep = depth > golden::MAX_DEPTH;
+        assert_eq!(with_word(&judgement, "proved").is_empty(), deep, "{depth}: {:?}", judgement.rows);
+        assert_eq!(with_word(&judgement, "unknown").is_empty(), !deep, "{depth}: {:?}", judgement.rows);
+    }
 }
 
 /// A deploy that is cut off before anything went live has shown nothing.

@@ -210,7 +210,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_a_disk_records_comes_back(steps in prop::collection::vec(any::<(u8, u8, u8)>(), 0..60)) {
+    fn whatever_a_disk_records_comes_back(steps in prop::collection::vec(any::<(u8, u8, u8)>(), 0..24)) {
         assert_comes_back(&scenario(), &random(&steps));
     }
 
