@@ -275,10 +275,14 @@ impl History {
         let mut lo = 0;
         let numbers: FxHashMap<u32, usize> =
             self.deploys.iter().enumerate().rev().map(|(at, deploy)| (deploy.number, at)).collect();
-        // What each deploy switches to: one that fails its check switches back, and was not wrong to switch.
+        // What each deploy brings, and what it switches to last: one that fails its check switches back, and was not wrong
+        // to switch. On the way it has no business with what an earlier one brought.
         let mut brought: FxHashMap<Option<usize>, Vec<usize>> = FxHashMap::default();
-        for cutover in &self.cutovers {
-            brought.entry(cutover.deploy).or_default().push(cutover.to);
+        for (at, cutover) in self.cutovers.iter().enumerate() {
+            let is_last = self.cutovers.get(at + 1).is_none_or(|next| next.deploy != cutover.deploy);
+            if is_last || self.deploy_of(self.releases[cutover.to].born) == cutover.deploy {
+                brought.entry(cutover.deploy).or_default().push(cutover.to);
+            }
         }
         if let Some((0, Current::Release(release))) = self.current.first() {
             permitted.push(*release);

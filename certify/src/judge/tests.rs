@@ -274,7 +274,7 @@ impl Naive {
         naive
     }
 
-    /// The releases that the switches within a range of ops went to.
+    /// The releases that the switches within a range of ops went to, without those that were there before and left again.
     fn switches(&self, from: Seq, to: Seq) -> Vec<usize> {
         let mut live = None;
         let mut found = Vec::new();
@@ -286,6 +286,9 @@ impl Naive {
                 live = Some(*now);
             }
         }
+        let last = found.last().copied();
+        let new = |to: &usize| self.current.iter().position(|now| *now == Some(*to)) >= Some(from as usize);
+        found.retain(|to| Some(*to) == last || new(to));
         found
     }
 
