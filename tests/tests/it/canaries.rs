@@ -19,22 +19,14 @@ struct Case<'a> {
     script: &'a str,
     needs: &'a [&'a str],
     options: &'a [&'a str],
-    app: App,
+    small_app: bool,
     shared: &'a str,
     as_in_header: bool,
 }
 
-/// What it deploys.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum App {
-    Bundled,
-    Small,
-    Wide,
-}
-
 /// A script, with the bundled application and no options.
 fn script(script: &str) -> Case<'_> {
-    Case { script, needs: &[], options: &[], app: App::Bundled, shared: "", as_in_header: true }
+    Case { script, needs: &[], options: &[], small_app: false, shared: "", as_in_header: true }
 }
 
 impl<'a> Case<'a> {
@@ -50,12 +42,7 @@ impl<'a> Case<'a> {
 
     /// Deploys three small releases instead of the bundled application, and the last again.
     fn small_app(self) -> Self {
-        Self { app: App::Small, ..self }
-    }
-
-    /// The small releases, with many small files that change each time.
-    fn wide_app(self) -> Self {
-        Self { app: App::Wide, ..self }
+        Self { small_app: true, ..self }
     }
 
     /// What it is told to link from shared/.
@@ -79,8 +66,8 @@ impl<'a> Case<'a> {
         let tool = format!("SHARED='{}' sh certify/subjects/{}", self.shared, self.script);
         let mut command = room.certify_tool(&tool);
         command.args(self.options).arg("--json").arg(&json);
-        if self.app != App::Bundled {
-            command.arg("--app").args(small_app(&room, self.app));
+        if self.small_app {
+            command.arg("--app").args(small_app(&room));
         }
         let ran = room.run(&mut command);
         let judgement = fs::read(&json).unwrap_or_else(|_| panic!("nothing was judged: {}", room.show(&ran)));
@@ -156,7 +143,7 @@ fn expected(script: &str) -> Promises {
 }
 
 /// Three releases of files and directories. Between them, a file changes in place, one grows, one comes and one goes.
-fn small_app(room: &Room, app: App) -> Vec<PathBuf> {
+fn small_app(room: &Room) -> Vec<PathBuf> {
     let write = |path: PathBuf, text: &str, mode| {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
@@ -170,9 +157,6 @@ fn small_app(room: &Room, app: App) -> Vec<PathBuf> {
         write(dir.join("lib/deep/grows.txt"), &"longer ".repeat(version), 0o644);
         write(dir.join(format!("lib/only-{version}.txt")), "here\n", 0o644);
         write(dir.join("storage/kept.txt"), "the application's\n", 0o644);
-        for n in 0..if app == App::Wide { 120 } else { 0 } {
-            write(dir.join(format!("lib/{n:03}.txt")), &format!("{n} in release {version}\n"), 0o644);
-        }
         for dir in ["", "bin", "lib", "lib/deep", "storage"].map(|path| dir.join(path)) {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
         }
@@ -235,11 +219,11 @@ fn every_promise_has_its_canary() {
         let _ = writeln!(text, "{promise}: {}, alone: {}", by.len(), alone.join(" "));
     }
     insta::assert_snapshot!(text, @r"
-    current_complete: 36, alone: 
+    current_complete: 35, alone: 
     never_absent: 11, alone: relinks-first.sh
     durable_ack: 35, alone: fsync-current.sh
     immutable_after_cutover: 19, alone: 
-    readers_whole: 28, alone: shreds-pruned.sh
+    readers_whole: 27, alone: shreds-pruned.sh
     previous_intact: 23, alone: 
     shared_intact: 3, alone: rm-through-link.sh seed-shared.sh tar-through-link.sh
     retention: 9, alone: keeps-all.sh
@@ -982,20 +966,6 @@ fn syncing_before_all_parts_of_an_upload_are_there() {
         exit code: 1
         3 recordings: several traces
         broken posix: current_complete, durable_ack, previous_intact
-        not asked live: shared_intact
-        not asked posix: shared_intact
-        ");
-    }
-}
-
-#[test]
-fn copying_beside_the_upload() {
-    let case = script("two-writers.sh").wide_app().options(&["--keep", "3", "--recordings", "5"]);
-    if let Some(verdicts) = case.verdicts() {
-        insta::assert_snapshot!(verdicts, @r"
-        exit code: 1
-        5 recordings: several traces
-        broken live: current_complete, readers_whole
         not asked live: shared_intact
         not asked posix: shared_intact
         ");

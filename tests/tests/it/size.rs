@@ -118,8 +118,9 @@ fn a_real_application_is_proved_whole_and_its_content_stored_once() {
             recorded >= releases * bytes * 9 / 10,
             "{recorded} bytes cannot be {releases} releases of {bytes}"
         );
-        // tar writes 10 KiB at a time, so two of five blocks of a large file have a version that is not full yet.
-        let most = distinct * 5 / 4;
+        // tar writes what the network brings, up to 10 KiB at a time, so many blocks of a large file have a version that
+        // is not full yet. Five releases that share nothing would store five times as much.
+        let most = distinct * 3 / 2;
         assert!((distinct * 9 / 10..=most).contains(&stored), "{stored} bytes for {distinct} distinct");
     }
 }
