@@ -115,7 +115,9 @@ fn judge_one(files: usize, deploys: u32, barrier: Barrier) -> Result<()> {
         for _ in 0..times {
             let judgement = black_box(judge(&history.trace, &history.scenario, &POSIX));
             // What is broken is found early: only a proof goes through everything.
-            assert!(!judgement.any(|verdict| *verdict != Verdict::Proved), "{:#?}", judgement.rows);
+            // (Further runs of the tool are not the judge's to decide.)
+            let mut verdicts = judgement.rows.iter().flat_map(|row| row.live.iter().chain(&row.crash));
+            assert!(verdicts.all(|verdict| *verdict == Verdict::Proved), "{:#?}", judgement.rows);
         }
         best_s = best_s.min((cpu_s()? - before) / times as f64);
     }
