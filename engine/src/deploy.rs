@@ -1,7 +1,5 @@
 //! One deploy from the scan of the source to the report. Decides nothing but what to do when a step fails.
 
-mod session;
-
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,9 +8,9 @@ use crate::config::Target;
 use crate::error::{Cause, DeployError, Live};
 use crate::plan::{self, Plan, Step, Wish};
 use crate::release::ReleaseId;
+use crate::session::{Failure, Session};
 use crate::source::Source;
 use crate::text::printable;
-use session::{Failure, Session};
 
 /// How a deploy is to be done.
 #[derive(Clone, Copy, Debug, Default)]

@@ -20,6 +20,7 @@ pub mod path;
 pub mod plan;
 pub mod release;
 pub mod remote;
+mod session;
 pub mod shared;
 pub mod source;
 pub mod ssh;

@@ -1,4 +1,4 @@
-//! [`Session`]: one deploy's conversation with a host. Each method is one round trip, whatever the number of files,
+//! [`Session`]: one command's conversation with a host. Each method is one round trip, whatever the number of files,
 //! links or releases.
 
 use std::io::{self, Write};
@@ -24,7 +24,7 @@ use crate::upload::{self, PackError};
 
 /// How a phase failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The host's script gave this code.
     Failed(String),
     /// What the host has is not what the manifest says.
@@ -37,19 +37,19 @@ pub(super) enum Failure {
 
 /// What was seen of the cutover's phase.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// The rename was about to be made.
-    pub(super) renaming: bool,
+    pub(crate) renaming: bool,
     /// Live (or nothing to do) was reported.
-    pub(super) reported: bool,
+    pub(crate) reported: bool,
     /// What `current` was after a failure.
-    pub(super) current: Option<Vec<u8>>,
+    pub(crate) current: Option<Vec<u8>>,
     /// How the phase failed, if it did.
-    pub(super) failure: Option<Failure>,
+    pub(crate) failure: Option<Failure>,
 }
 
 /// A connection with the main shell, which holds the lock, and the upload's shell, which waits.
-pub(super) struct Session {
+pub(crate) struct Session {
     connection: Connection,
     main: Shell,
     upload: Option<Shell>,
@@ -59,7 +59,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Connects and opens both channels, in one round trip after the login.
-    pub(super) async fn connect(target: &Target) -> Result<Self, Cause> {
+    pub(crate) async fn connect(target: &Target) -> Result<Self, Cause> {
         let connection = ssh::connect(&target.address).await?;
         let run = Run { token: random_token()?, holder: holder(), path: target.path.clone() };
         let broken = |e: russh::Error| Cause::from(ConnectError::from(e));
@@ -72,7 +72,7 @@ impl Session {
     }
 
     /// Takes the lock (unless this is only a look) and observes the host.
-    pub(super) async fn open(&mut self, app: &Manifest, look_only: bool) -> Result<Observed, Cause> {
+    pub(crate) async fn open(&mut self, app: &Manifest, look_only: bool) -> Result<Observed, Cause> {
         let dirs: Vec<&RelPath> = app.entries().keys().filter(|p| app.is_dir(p)).collect();
         let script = steps::open(&self.run, &dirs, look_only);
         let mut events = Vec::new();
@@ -104,12 +104,12 @@ impl Session {
     }
 
     /// A refusal of the plan, with the host it is about.
-    pub(super) fn refused(&self, plan: Result<Plan, Refusal>) -> Result<Plan, Cause> {
+    pub(crate) fn refused(&self, plan: Result<Plan, Refusal>) -> Result<Plan, Cause> {
         plan.map_err(|refusal| Cause::Refused { host: self.host.clone(), refusal })
     }
 
     /// The steps before the cutover of a plan with nothing to do: a round trip only if there are any.
-    pub(super) async fn prepare_only(&mut self, plan: &Plan, steps: &[Step]) -> Result<(), Failure> {
+    pub(crate) async fn prepare_only(&mut self, plan: &Plan, steps: &[Step]) -> Result<(), Failure> {
         if steps.is_empty() {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl Session {
     }
 
     /// The host sweeps and copies while the upload streams into the staging folder.
-    pub(super) async fn copy_and_upload(
+    pub(crate) async fn copy_and_upload(
         &mut self,
         plan: &Arc<Plan>,
         steps: &[Step],
@@ -154,7 +154,7 @@ impl Session {
     }
 
     /// Puts the upload in, and compares all of it with the manifest.
-    pub(super) async fn put_and_verify(&mut self, plan: &Plan, steps: &[Step]) -> Result<(), Failure> {
+    pub(crate) async fn put_and_verify(&mut self, plan: &Plan, steps: &[Step]) -> Result<(), Failure> {
         let script = steps::phase(plan, steps, &self.names(plan));
         let (mut tree, mut links, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
         let phase = self.phase("putting the upload in", script, |event| {
@@ -177,7 +177,7 @@ impl Session {
     }
 
     /// From the seal to the log; `report` is called the moment the host says that the cutover is durable.
-    pub(super) async fn cut_over(
+    pub(crate) async fn cut_over(
         &mut self,
         plan: &Plan,
         steps: &[Step],
@@ -204,12 +204,12 @@ impl Session {
     }
 
     /// Removes a failed run's leavings, as far as that works; the next deploy sweeps the rest.
-    pub(super) async fn abandon(&mut self, id: &ReleaseId) {
+    pub(crate) async fn abandon(&mut self, id: &ReleaseId) {
         let _ = self.phase("cleaning up", steps::abandon(id), |_| ()).await;
     }
 
     /// A failure as an error, with what the host's tools said.
-    pub(super) async fn cause(&mut self, failure: Failure) -> Cause {
+    pub(crate) async fn cause(&mut self, failure: Failure) -> Cause {
         let host = self.host.clone();
         match failure {
             Failure::Failed(code) => {
@@ -226,13 +226,13 @@ impl Session {
     }
 
     /// Ends the connection, and with it the lock.
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         let _ = self.main.end_input().await;
         self.connection.close().await;
     }
 
     /// Sends a script and waits for its end.
-    async fn phase(
+    pub(crate) async fn phase(
         &mut self,
         step: &'static str,
         script: Vec<u8>,
