@@ -446,7 +446,7 @@ fn confirm(
 ) {
     let extra = found.survived.iter().map(|effect| simfs::EffectId(*effect)).collect();
     let state = simfs::CrashState { at: found.at, extra };
-    let disk = oracle::Disk::write_out(View::crash(crashes, &state));
+    let disk = oracle::Disk::new(View::crash(crashes, &state));
     let duty = oracle::Duty::at(history, protected, found.at);
     assert!(
         !oracle::holds(promise, &disk, scenario, facts, &duty),

@@ -1,10 +1,11 @@
-//! The oracle: judges one disk, written out as a plain tree, by dumb comparison.
+//! The oracle: judges one disk as a plain tree, by dumb comparison.
 //!
-//! It shares no code with the decision procedure: no pins, no windows, no cells. It sees a disk as a map from paths
-//! to nodes, resolves `current` in it by text, and compares maps. Every counterexample is judged again here before
+//! It shares no code with the decision procedure: no pins, no windows, no cells. It sees a disk as paths that lead to
+//! nodes, resolves `current` in it by text, and compares maps. Every counterexample is judged again here before
 //! it is reported, and in tests every enumerated crash state of small traces is.
-
-use std::collections::BTreeMap;
+//!
+//! It never writes out a whole disk: after a power loss a directory can have several names, and then a disk can have
+//! exponentially many paths. What is written out is bounded by the tree that it is compared with.
 
 use simfs::{Ino, Kind, Name, ROOT, Seq, View};
 
@@ -14,59 +15,68 @@ use super::protect::Protected;
 use super::{Promise, Scenario};
 use crate::tree::{self, Node, Tree};
 
-/// A whole disk by value; directories also say which inode they are, since a release is known by its directory.
-pub(crate) struct Disk {
-    nodes: BTreeMap<Vec<u8>, (Ino, Node)>,
+/// One disk.
+pub(crate) struct Disk<'v> {
+    view: View<'v>,
 }
 
-impl Disk {
-    /// Writes out a state. A directory that can be reached twice is copied; a cycle ends where it closes.
-    pub(crate) fn write_out(view: View<'_>) -> Self {
-        let mut disk = Self { nodes: BTreeMap::new() };
-        disk.add(view, ROOT, Vec::new(), &mut Vec::new());
-        disk
+impl<'v> Disk<'v> {
+    pub(crate) fn new(view: View<'v>) -> Self {
+        Self { view }
     }
 
-    fn add(&mut self, view: View<'_>, ino: Ino, path: Vec<u8>, above: &mut Vec<Ino>) {
-        let Some(birth) = view.birth(ino) else { return };
-        // A node alone, without what is below.
-        if birth.kind == Kind::Dir {
-            let node = Node::Dir { mode: view.mode(ino) };
-            if !above.contains(&ino) {
-                above.push(ino);
-                for (name, child) in view.entries(ino) {
-                    self.add(view, child, join(&path, name), above);
-                }
-                above.pop();
-            }
-            self.nodes.insert(path, (ino, node));
-            return;
+    /// A node alone, without what is below.
+    fn node(&self, ino: Ino) -> Option<Node> {
+        if self.view.birth(ino)?.kind == Kind::Dir {
+            return Some(Node::Dir { mode: self.view.mode(ino) });
         }
-        let node = match Golden::capture(view, ino).map(|golden| golden.body) {
-            Some(Body::File { mode, content }) => Node::File { mode, content },
-            Some(Body::Symlink { target }) => Node::Symlink { target },
-            Some(Body::Other { kind, mode }) => Node::Other { kind, mode },
-            _ => return,
-        };
-        self.nodes.insert(path, (ino, node));
+        match Golden::capture(self.view, ino)?.body {
+            Body::File { mode, content } => Some(Node::File { mode, content }),
+            Body::Symlink { target } => Some(Node::Symlink { target }),
+            Body::Other { kind, mode } => Some(Node::Other { kind, mode }),
+            Body::Dir { .. } => None,
+        }
     }
 
-    pub(crate) fn tree(&self, root: &[u8]) -> Tree {
-        let below = |path: &[u8]| {
-            if root.is_empty() {
-                return Some(path.to_vec());
+    /// What is at a path on the disk, with no link followed.
+    fn at(&self, path: &[Vec<u8>]) -> Option<Ino> {
+        path.iter().try_fold(ROOT, |dir, name| self.view.entry(dir, &Name::from(&name[..])))
+    }
+
+    /// What is below a directory, as far as it is to be compared with `should`: of a directory that is none there,
+    /// only that it is here.
+    fn tree_like(&self, root: Ino, should: &Tree) -> Tree {
+        let mut tree = Tree::new();
+        self.add(root, Vec::new(), &|path| matches!(should.get(path), Some(Node::Dir { .. })), &mut tree);
+        tree
+    }
+
+    fn add(&self, ino: Ino, path: Vec<u8>, is_opened: &dyn Fn(&[u8]) -> bool, tree: &mut Tree) {
+        let Some(node) = self.node(ino) else { return };
+        if matches!(node, Node::Dir { .. }) && is_opened(&path) {
+            for (name, child) in self.view.entries(ino) {
+                self.add(child, join(&path, name), is_opened, tree);
             }
-            let rest = path.strip_prefix(root)?;
-            if rest.is_empty() { Some(Vec::new()) } else { rest.strip_prefix(b"/").map(<[u8]>::to_vec) }
-        };
-        self.nodes.iter().filter_map(|(path, (_, node))| Some((below(path)?, node.clone()))).collect()
+        }
+        tree.insert(path, node);
+    }
+
+    /// Everything below a path, as far as it has only one name: on a live disk.
+    #[cfg(test)]
+    pub(crate) fn tree(&self, root: &[u8]) -> Tree {
+        let mut tree = Tree::new();
+        if let Some(ino) = self.at(&split(root)) {
+            self.add(ino, Vec::new(), &|_| true, &mut tree);
+        }
+        tree
     }
 
     /// The directory that a path leads to, with its own path on the disk.
     #[cfg(test)]
     pub(crate) fn directory_at(&self, mount: &[Name], path: &[Name]) -> Option<(Ino, Vec<u8>)> {
-        match self.resolve(&text(mount), &text(path)) {
-            Resolved::Dir(ino, path) => Some((ino, path)),
+        let mount = text(mount);
+        match self.resolve(&mount, &text(path)) {
+            Resolved::Dir(ino, here) => Some((ino, here)),
             _ => None,
         }
     }
@@ -85,12 +95,12 @@ impl Disk {
                 continue;
             }
             here.push(name);
-            let Some(inside) = here.strip_prefix(&disk[..]).map(|names| names.join(&b'/')) else { continue };
-            match self.nodes.get(&inside) {
+            let Some(inside) = here.strip_prefix(&disk[..]) else { continue };
+            match self.at(inside).and_then(|ino| self.node(ino)) {
                 None => return Resolved::Nothing,
-                Some((_, Node::Dir { .. })) => {}
-                Some((_, Node::Symlink { target })) if target.is_empty() => return Resolved::Nothing,
-                Some((_, Node::Symlink { target })) => {
+                Some(Node::Dir { .. }) => {}
+                Some(Node::Symlink { target }) if target.is_empty() => return Resolved::Nothing,
+                Some(Node::Symlink { target }) => {
                     links += 1;
                     if links > 40 {
                         return Resolved::Else;
@@ -99,16 +109,14 @@ impl Disk {
                     if target.starts_with(b"/") {
                         here.clear();
                     }
-                    todo.extend(split(target).into_iter().rev());
+                    todo.extend(split(&target).into_iter().rev());
                 }
                 Some(_) => return Resolved::Else,
             }
         }
-        let Some(inside) = here.strip_prefix(&disk[..]).map(|names| names.join(&b'/')) else {
-            return Resolved::Else;
-        };
-        match self.nodes.get(&inside) {
-            Some((ino, Node::Dir { .. })) => Resolved::Dir(*ino, inside),
+        let Some(inside) = here.strip_prefix(&disk[..]) else { return Resolved::Else };
+        match self.at(inside).map(|ino| (ino, self.node(ino))) {
+            Some((ino, Some(Node::Dir { .. }))) => Resolved::Dir(ino, inside.join(&b'/')),
             _ => Resolved::Else,
         }
     }
@@ -184,12 +192,21 @@ impl Duty {
 }
 
 /// Whether a promise holds on a crashed disk.
-pub(crate) fn holds(promise: Promise, disk: &Disk, scenario: &Scenario, facts: &Facts, duty: &Duty) -> bool {
+pub(crate) fn holds(
+    promise: Promise,
+    disk: &Disk<'_>,
+    scenario: &Scenario,
+    facts: &Facts,
+    duty: &Duty,
+) -> bool {
+    let is_like = |root: Ino, should: &Tree, extra_allowed: bool| {
+        tree::difference(&disk.tree_like(root, should), should, extra_allowed).is_none()
+    };
     let current = || disk.resolve(&text(&scenario.mount), &text(&scenario.current_path()));
     let complete_among = |allowed: &[usize]| match current() {
-        Resolved::Dir(ino, path) => allowed.iter().any(|release| {
+        Resolved::Dir(ino, _) => allowed.iter().any(|release| {
             let known = &facts.releases[*release];
-            known.ino == ino && tree::difference(&disk.tree(&path), &known.tree, false).is_none()
+            known.ino == ino && is_like(ino, &known.tree, false)
         }),
         _ => false,
     };
@@ -201,13 +218,13 @@ pub(crate) fn holds(promise: Promise, disk: &Disk, scenario: &Scenario, facts: &
         Promise::PreviousIntact => duty.protected.iter().all(|release| {
             let known = &facts.releases[*release];
             match disk.resolve(&text(&scenario.mount), &known.path) {
-                Resolved::Dir(_, path) => tree::difference(&disk.tree(&path), &known.tree, false).is_none(),
+                Resolved::Dir(ino, _) => is_like(ino, &known.tree, false),
                 _ => false,
             }
         }),
         Promise::SharedIntact => facts.shared.as_ref().is_none_or(|should| {
             match disk.resolve(&text(&scenario.mount), &text(&scenario.shared_path())) {
-                Resolved::Dir(_, path) => tree::difference(&disk.tree(&path), should, true).is_none(),
+                Resolved::Dir(ino, _) => is_like(ino, should, true),
                 _ => false,
             }
         }),
@@ -217,5 +234,38 @@ pub(crate) fn holds(promise: Promise, disk: &Disk, scenario: &Scenario, facts: &
         | Promise::Retention
         | Promise::Recoverable
         | Promise::FailedIsFailed => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use simfs::fs::{Caller, Fs, RenameHow};
+
+    use super::*;
+
+    #[test]
+    fn directories_with_two_names_each_do_not_double_the_work() {
+        let mut fs = Fs::new(0, 0, 0o755);
+        fs.start_recording();
+        let (who, mut dir) = (Caller { uid: 0, gid: 0 }, ROOT);
+        for _ in 0..64 {
+            let below = fs.mkdir(dir, b"a", 0o755, who).unwrap();
+            fs.rename(dir, b"a", dir, b"b", RenameHow::Replace).unwrap();
+            dir = below;
+        }
+        // Of each rename, only the new name came through.
+        let trace = fs.trace();
+        let survived: Vec<bool> =
+            trace.effects().iter().map(|e| !matches!(e.value, simfs::Value::Entry(None))).collect();
+        let disk = Disk::new(View::survivors(trace, &survived));
+        let path = |name: &str| vec![Name::from(name.as_bytes()); 64];
+        assert_eq!(disk.directory_at(&[], &path("a")).unwrap().0, dir);
+        assert_eq!(disk.directory_at(&[], &path("b")).unwrap().0, dir);
+
+        let empty = Tree::from([(Vec::new(), Node::Dir { mode: 0o755 })]);
+        let one =
+            Tree::from([(Vec::new(), Node::Dir { mode: 0o755 }), (b"a".to_vec(), Node::Dir { mode: 0o755 })]);
+        assert_eq!(disk.tree_like(dir, &empty), empty);
+        assert_eq!(disk.tree_like(ROOT, &one).len(), 2 + 1 + 2, "what is compared, and the names beside it");
     }
 }

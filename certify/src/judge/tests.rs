@@ -232,7 +232,7 @@ impl Naive {
         let mut releases: Vec<Known> = Vec::new();
         let mut current = Vec::new();
         for k in 0..=trace.last() {
-            let disk = Disk::write_out(View::live(trace, k));
+            let disk = Disk::new(View::live(trace, k));
             let now = disk.current(scenario).map(|(ino, path)| {
                 releases.iter().position(|known| known.ino == ino).unwrap_or_else(|| {
                     let tree = disk.tree(&path);
@@ -353,7 +353,7 @@ impl Witness<'_> {
             return *holds;
         }
         self.disks += 1;
-        let disk = Disk::write_out(view);
+        let disk = Disk::new(view);
         let holds = CRASH.map(|p| oracle::holds(p, &disk, self.scenario, self.facts, &duties[duty]));
         judged.push((duty, holds));
         holds
@@ -407,7 +407,7 @@ fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCa
             hold.iter_mut().zip(now).for_each(|(all, now)| *all &= now);
         });
         // Live states are those in which everything survived.
-        let disk = Disk::write_out(View::live(&trace, k));
+        let disk = Disk::new(View::live(&trace, k));
         let live_ok = oracle::holds(Promise::CurrentComplete, &disk, &bare, &facts, &duties[duty]);
         let row = judgement.rows.iter().find(|row| row.promise == Promise::CurrentComplete).unwrap();
         if !live_ok {
@@ -686,7 +686,7 @@ fn walks_follow_links_as_the_kernel_does() {
     assert!(matches!(end("app/file/below"), End::Elsewhere(_)));
 }
 
-impl Disk {
+impl Disk<'_> {
     fn current(&self, scenario: &Scenario) -> Option<(Ino, Vec<u8>)> {
         self.directory_at(&scenario.mount, &scenario.current_path())
     }

@@ -95,7 +95,7 @@ pub(super) struct Witness {
 impl Witness {
     pub(super) fn new(trace: &Trace, scenario: &Scenario) -> Self {
         let history = History::new(trace, scenario);
-        let whole = |k| Disk::write_out(View::live(trace, k)).tree(b"");
+        let whole = |k| Disk::new(View::live(trace, k)).tree(b"");
         let mut witness = Self {
             naive: Naive::new(trace, scenario),
             paths: Vec::new(),
@@ -185,7 +185,7 @@ impl Witness {
         let ino = self.naive.releases[release].ino;
         let there = self.sights.iter().filter(|s| s.release == release).any(|sight| {
             let path = names(&sight.path);
-            let disk = Disk::write_out(View::live(trace, end as Seq));
+            let disk = Disk::new(View::live(trace, end as Seq));
             disk.directory_at(&names(b"/disk"), &path).is_some_and(|(found, _)| found == ino)
         });
         !live && !promised && !there

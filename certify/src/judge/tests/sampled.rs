@@ -108,7 +108,7 @@ fn drawn(trace: &Trace, scenario: &Scenario, seed: u64, points: u32, states: u32
             if !disks.insert((k, samples.draw(&mut state))) {
                 continue;
             }
-            let disk = Disk::write_out(View::crash(&crashes, &state));
+            let disk = Disk::new(View::crash(&crashes, &state));
             for (promise, holds) in CRASH.into_iter().zip(&mut hold) {
                 *holds &= oracle::holds(promise, &disk, scenario, &facts, &duty);
             }
