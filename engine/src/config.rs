@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -11,6 +12,8 @@ use crate::ssh::Address;
 
 /// The only version there is.
 const VERSION: i64 = 1;
+/// Six beats of the client: an hour's suspend is found out, a moment without network is not.
+const SILENCE: Duration = Duration::from_mins(3);
 const TOP_KEYS: &[&str] = &["version", "targets"];
 const TARGET_KEYS: &[&str] = &["host", "port", "user", "path", "source", "identity", "known_hosts"];
 
@@ -25,6 +28,8 @@ pub struct Target {
     pub path: String,
     /// The directory to deploy.
     pub source: PathBuf,
+    /// After so long without a word from this client the host ends its run and gives the lock back. No key sets it.
+    pub silence: Duration,
 }
 
 /// What is wrong with the configuration.
@@ -221,6 +226,7 @@ impl Blame<'_> {
         let known_hosts = raw.known_hosts.unwrap_or_else(|| "~/.ssh/known_hosts".to_owned());
         Ok(Target {
             name: name.to_owned(),
+            silence: SILENCE,
             address: Address {
                 host: raw.host,
                 port: raw.port,

@@ -118,9 +118,7 @@ async fn place(session: &mut Session, plan: &Arc<Plan>, source: &Arc<Source>) ->
     if plan.is_nothing_to_do() {
         return session.prepare_only(plan, before(steps, &Step::Link)).await;
     }
-    let put = Step::Put { all: plan.base().is_none() };
-    session.copy_and_upload(plan, before(steps, &put), source).await?;
-    session.put_and_verify(plan, &[put, Step::Verify]).await
+    session.place(plan, before(steps, &Step::Seal), source).await
 }
 
 fn before<'a>(steps: &'a [Step], step: &Step) -> &'a [Step] {

@@ -24,5 +24,6 @@ mod session;
 pub mod shared;
 pub mod source;
 pub mod ssh;
+mod stream;
 pub mod text;
 pub mod upload;

@@ -1,10 +1,12 @@
 //! [`Session`]: one command's conversation with a host. Each method is one round trip, whatever the number of files,
 //! links or releases.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use crate::config::Target;
 use crate::error::{Cause, step_in_words};
@@ -13,12 +15,14 @@ use crate::path::RelPath;
 use crate::plan::{Plan, Refusal, Step};
 use crate::release::ReleaseId;
 use crate::remote::frame::Event;
+use crate::remote::holder::Holder;
 use crate::remote::listing::{self, Tree};
 use crate::remote::observed::{self, Observed};
 use crate::remote::steps::{self, Names, Run};
 use crate::source::Source;
-use crate::ssh::shell::{Ended, Shell};
+use crate::ssh::shell::{Ended, ROUND_TRIPS, Shell};
 use crate::ssh::{self, ConnectError, Connection};
+use crate::stream::{self, Cut};
 use crate::text::printable;
 use crate::upload::{self, PackError};
 
@@ -48,13 +52,25 @@ pub(crate) struct Seen {
     pub(crate) failure: Option<Failure>,
 }
 
-/// A connection with the main shell, which holds the lock, and the upload's shell, which waits.
+/// A connection with the main shell, which holds the lock, and a second one, which watches that we are alive.
 pub(crate) struct Session {
     connection: Connection,
     main: Shell,
-    upload: Option<Shell>,
+    watch: Option<Watch>,
     run: Run,
     host: String,
+}
+
+/// The watching shell; as long as this is there, it hears from us.
+struct Watch {
+    shell: Shell,
+    beats: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.beats.abort();
+    }
 }
 
 impl Session {
@@ -62,21 +78,45 @@ impl Session {
     pub(crate) async fn connect(target: &Target) -> Result<Self, Cause> {
         let connection = ssh::connect(&target.address).await?;
         let run = Run { token: random_token()?, holder: holder(), path: target.path.clone() };
-        let broken = |e: russh::Error| Cause::from(ConnectError::from(e));
-        let (main, upload) =
-            tokio::join!(connection.exec(steps::SHELL), connection.exec(steps::SHELL_WITH_DATA));
-        let main = Shell::new(main.map_err(broken)?, &run.token);
-        let upload = Some(Shell::new(upload.map_err(broken)?, &run.token));
+        ROUND_TRIPS.fetch_add(1, Ordering::Relaxed);
+        let (main, watch) = tokio::join!(connection.exec(steps::SHELL), connection.exec(steps::SHELL));
+        let main = Shell::new(main.map_err(|e| Cause::from(ConnectError::from(e)))?, &run.token);
+        // A host that allows one channel only deploys without being watched.
+        let watch = match watch {
+            Ok(channel) => watched(Shell::new(channel, &run.token), &run, target.silence).await,
+            Err(_) => None,
+        };
         let host = format!("{}:{}", target.address.host, target.path);
-        Ok(Self { connection, main, upload, run, host })
+        Ok(Self { connection, main, watch, run, host })
     }
 
     /// Takes the lock (unless this is only a look) and observes the host.
     pub(crate) async fn open(&mut self, app: &Manifest, look_only: bool) -> Result<Observed, Cause> {
+        let lock = if look_only { None } else { Some(Duration::ZERO) };
+        self.open_waiting(app, lock, &mut |_| ()).await
+    }
+
+    /// The same; `lock` is how long to wait for it, and `waiting` is told once for whom.
+    pub(crate) async fn open_waiting(
+        &mut self,
+        app: &Manifest,
+        lock: Option<Duration>,
+        waiting: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Observed, Cause> {
         let dirs: Vec<&RelPath> = app.entries().keys().filter(|p| app.is_dir(p)).collect();
-        let script = steps::open(&self.run, &dirs, look_only);
+        let script = steps::open(&self.run, &dirs, lock.map(|wait| wait.as_secs()));
         let mut events = Vec::new();
-        let phase = self.phase("opening", script, |e| events.push(e)).await;
+        let mut told = false;
+        let phase = self.phase("opening", script, |event| {
+            if matches!(&event, Event::Note(words) if words.as_slice() == ["waiting"]) {
+                if !std::mem::replace(&mut told, true) {
+                    waiting(&holder_in_words(&events));
+                }
+            } else {
+                events.push(event);
+            }
+        });
+        let phase = phase.await;
         let note = |word: &str| {
             events.iter().find_map(|e| match e {
                 Event::Note(words) if words.first().is_some_and(|w| w == "fail") => {
@@ -87,12 +127,7 @@ impl Session {
             })
         };
         if note("busy").is_some() {
-            let holder = events.iter().find_map(|e| match e {
-                Event::Section { name, bytes } if name == "holder" => Some(describe_holder(bytes)),
-                _ => None,
-            });
-            let holder = holder.unwrap_or_else(|| "it does not say who".to_owned());
-            return Err(Cause::Busy { host: self.host.clone(), holder });
+            return Err(Cause::Busy { host: self.host.clone(), holder: holder_in_words(&events) });
         }
         if let Some(tool) = note("missing-tool") {
             return Err(Cause::MissingTool { host: self.host.clone(), tool: printable(tool.as_bytes()) });
@@ -117,63 +152,54 @@ impl Session {
         self.phase("sweeping", script, |_| ()).await
     }
 
-    /// The host sweeps and copies while the upload streams into the staging folder.
-    pub(crate) async fn copy_and_upload(
+    /// The host sweeps, copies while the upload streams into the staging folder, puts the upload in, and lists all of
+    /// it, which is compared with the manifest.
+    pub(crate) async fn place(
         &mut self,
         plan: &Arc<Plan>,
         steps: &[Step],
         source: &Arc<Source>,
     ) -> Result<(), Failure> {
-        let script = steps::phase(plan, steps, &self.names(plan));
-        let mut data = if let Some(shell) = self.upload.take() {
-            shell
-        } else {
-            // The second attempt needs a channel of its own.
-            let channel = self.connection.exec(steps::SHELL_WITH_DATA).await;
-            Shell::new(channel.map_err(|e| lost("the upload", &e))?, &self.run.token)
-        };
-        let first = steps::upload(&self.run, plan.release());
-        let result = {
-            let uploading = stream(&mut data, first, Arc::clone(plan), Arc::clone(source));
-            let copying = self.phase("the copy", script, |_| ());
-            tokio::pin!(uploading, copying);
-            tokio::select! {
-                copied = &mut copying => match copied {
-                    Ok(()) => uploading.await,
-                    failed => failed,
-                },
-                uploaded = &mut uploading => copying.await.and(uploaded),
-            }
-        };
-        if let Err(Failure::Failed(_)) = &result {
-            // What tar said went to the other channel.
-            let said = data.complaints().await;
-            self.main.note_complaint(&said);
-        }
-        result
-    }
-
-    /// Puts the upload in, and compares all of it with the manifest.
-    pub(crate) async fn put_and_verify(&mut self, plan: &Plan, steps: &[Step]) -> Result<(), Failure> {
-        let script = steps::phase(plan, steps, &self.names(plan));
+        let script = steps::place(plan, steps, &self.names(plan));
+        let step = "preparing the release";
+        self.main.send(&script).await.map_err(|e| lost(step, &e))?;
+        let (stop, stopped) = watch::channel(false);
+        let sending = stream::archive(self.main.input(), Arc::clone(plan), Arc::clone(source), stopped);
         let (mut tree, mut links, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
-        let phase = self.phase("putting the upload in", script, |event| {
-            if let Event::Section { name, bytes } = event {
-                match name.as_str() {
+        let (worked, sent) = {
+            let working = self.wait(step, |event| match event {
+                Event::Section { name, bytes } => match name.as_str() {
                     "tree" => tree = bytes,
                     "links" => links = bytes,
                     "hashes" => hashes = bytes,
                     _ => {}
+                },
+                Event::Note(words) if words.first().is_some_and(|w| w == "fail") => {
+                    stop.send_replace(true);
                 }
+                Event::Note(_) => {}
+            });
+            tokio::pin!(sending, working);
+            // The host's word decides; it has read the archive to its end when it speaks, or there is nobody any more.
+            tokio::select! {
+                worked = &mut working => (worked, None),
+                sent = &mut sending => match sent {
+                    Err(Cut::Connection(error)) => return Err(lost(step, &error)),
+                    sent => (working.await, Some(sent)),
+                },
             }
-        });
-        match phase.await {
-            Err(Failure::Failed(code)) if code == "drifted" => {
-                return Err(Failure::Drifted("a folder of the live release is none any more".to_owned()));
+        };
+        match (worked, sent) {
+            (Err(Failure::Lost { .. }) | Ok(()), Some(Err(Cut::Pack(error)))) => Err(Failure::Pack(error)),
+            (Err(Failure::Failed(code)), Some(Err(Cut::Pack(error)))) if code.starts_with(step) => {
+                Err(Failure::Pack(error))
             }
-            other => other?,
+            (Err(Failure::Failed(code)), _) if code == "drifted" => {
+                Err(Failure::Drifted("a folder of the live release is none any more".to_owned()))
+            }
+            (Ok(()), _) => verify(plan, &tree, &links, &hashes),
+            (failed, _) => failed,
         }
-        verify(plan, &tree, &links, &hashes)
     }
 
     /// From the seal to the log; `report` is called the moment the host says that the cutover is durable.
@@ -185,6 +211,7 @@ impl Session {
     ) -> Seen {
         let script = steps::phase(plan, steps, &self.names(plan));
         let mut seen = Seen::default();
+        self.leave_alone().await;
         let phase = self.phase("the cutover", script, |event| match event {
             Event::Note(words) => match words.first().map(String::as_str) {
                 Some("renaming") => seen.renaming = true,
@@ -227,8 +254,16 @@ impl Session {
 
     /// Ends the connection, and with it the lock.
     pub(crate) async fn close(self) {
+        self.leave_alone().await;
         let _ = self.main.end_input().await;
         self.connection.close().await;
+    }
+
+    /// From here on the host finishes what it does, whatever becomes of this client.
+    async fn leave_alone(&self) {
+        if let Some(watch) = &self.watch {
+            let _ = watch.shell.input().send(steps::LEAVE.to_vec()).await;
+        }
     }
 
     /// Sends a script and waits for its end.
@@ -236,15 +271,21 @@ impl Session {
         &mut self,
         step: &'static str,
         script: Vec<u8>,
-        mut each: impl FnMut(Event),
+        each: impl FnMut(Event),
     ) -> Result<(), Failure> {
-        self.main.send(script).await.map_err(|e| lost(step, &e))?;
+        self.main.send(&script).await.map_err(|e| lost(step, &e))?;
+        self.wait(step, each).await
+    }
+
+    /// Waits for the end of the script that was sent.
+    async fn wait(&mut self, step: &'static str, mut each: impl FnMut(Event)) -> Result<(), Failure> {
         let mut code = None;
         let ended = self.main.finish(|event| {
             if let Event::Note(words) = &event
                 && words.first().is_some_and(|w| w == "fail")
             {
-                code = words.get(1).cloned();
+                // The first one is what the others come from.
+                code = code.take().or_else(|| words.get(1).cloned());
             }
             each(event);
         });
@@ -270,78 +311,19 @@ fn lost(step: &'static str, error: &russh::Error) -> Failure {
     Failure::Lost { step, why: error.to_string() }
 }
 
-/// Sends the archive and waits for the host's tar. A host that ends early ends the sending.
-async fn stream(
-    shell: &mut Shell,
-    first: Vec<u8>,
-    plan: Arc<Plan>,
-    source: Arc<Source>,
-) -> Result<(), Failure> {
-    let (sender, mut chunks) = mpsc::channel::<Vec<u8>>(8);
-    let packing = tokio::task::spawn_blocking(move || {
-        let mut out = Chunks { sender, buffer: Vec::with_capacity(CHUNK_BYTES) };
-        upload::pack(&plan, &source, &mut out)
-    });
+/// Starts the watching and the beats.
+async fn watched(shell: Shell, run: &Run, silence: Duration) -> Option<Watch> {
+    shell.send(&steps::watch(run, silence.as_secs())).await.ok()?;
     let input = shell.input();
-    let sending = async move {
-        input.data_bytes(first).await?;
-        while let Some(chunk) = chunks.recv().await {
-            input.data_bytes(chunk).await?;
+    let beats = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(silence / 6).await;
+            if input.send(steps::BEAT.to_vec()).await.is_err() {
+                return;
+            }
         }
-        Ok::<_, russh::Error>(input)
-    };
-    tokio::pin!(sending);
-    let early = {
-        let waiting = shell.finish(|_| ());
-        tokio::pin!(waiting);
-        tokio::select! {
-            ended = &mut waiting => Some(ended),
-            sent = &mut sending => match sent {
-                // The archive was packed whole, or its end never reaches the host, whose tar then fails.
-                Ok(input) => match packing.await.map_err(io::Error::other) {
-                    Ok(Ok(())) => {
-                        input.eof().await.map_err(|e| lost("the upload", &e))?;
-                        Some(waiting.await)
-                    }
-                    Ok(Err(error)) => return Err(Failure::Pack(error)),
-                    Err(error) => return Err(Failure::Pack(PackError::Sink(error))),
-                },
-                Err(error) => return Err(lost("the upload", &error)),
-            },
-        }
-    };
-    match early {
-        Some(Ended::Status(0)) => Ok(()),
-        Some(Ended::Status(status)) => Err(Failure::Failed(format!("the upload, status {status}"))),
-        Some(Ended::Lost(why)) => Err(Failure::Lost { step: "the upload", why }),
-        None => Err(Failure::Lost { step: "the upload", why: "it did not end".to_owned() }),
-    }
-}
-
-const CHUNK_BYTES: usize = 256 * 1024;
-
-/// The packing thread's end: fills chunks, waits when the connection is slower.
-struct Chunks {
-    sender: mpsc::Sender<Vec<u8>>,
-    buffer: Vec<u8>,
-}
-
-impl Write for Chunks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= CHUNK_BYTES {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
-        self.sender.blocking_send(chunk).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
-    }
+    });
+    Some(Watch { shell, beats })
 }
 
 /// Compares what the host has with the manifest: the receiver's hashes decide, not exit codes.
@@ -389,13 +371,10 @@ fn holder() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "someone".to_owned());
     let machine = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     let machine = if machine.trim().is_empty() { "somewhere" } else { machine.trim() };
-    let since = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    printable(format!("{user}@{machine} process {} since {since}", std::process::id()).as_bytes())
+    printable(format!("{user}@{machine} process {}", std::process::id()).as_bytes())
 }
 
-/// The holder file without its token.
-fn describe_holder(bytes: &[u8]) -> String {
-    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
-    let words = line.iter().position(|b| *b == b' ').and_then(|at| line.get(at + 1..));
-    words.map_or_else(|| "it does not say who".to_owned(), printable)
+/// What the host says about who holds the lock.
+fn holder_in_words(events: &[Event]) -> String {
+    Holder::among(events).map_or_else(|| "it does not say who".to_owned(), |holder| holder.to_string())
 }

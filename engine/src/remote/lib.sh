@@ -26,27 +26,14 @@ rmtree() {
   rm -rf -- "$@"
 }
 
-# --- opening: the lock, and a look around. Runs in the main shell, which holds the lock while it lives.
+# --- opening: a look around. Runs in the main shell, which holds the lock while it lives.
 open_tools() {
-  for t in cp mv ln rm mkdir stat find xargs tar sha256sum sync readlink chmod cat tail flock; do
+  for t in cp mv ln rm mkdir stat find xargs tar sha256sum sync readlink chmod cat tail dd; do
     command -v "$t" >/dev/null 2>&1 || die missing-tool "$t"
   done
   stat -c %f / >/dev/null 2>&1 || die missing-tool stat-c
 }
 open_path() { [ -d "$1" ] || mkdir -p -- "$1" || die path; cd -P -- "$1" || die path; mkdir -p .cutover || die path; }
-# Busybox' flock cannot wait.
-take() { k=1; until flock -n "$1"; do [ "$k" -lt "$2" ] || return 1; k=$((k + 1)); sleep 1; done; }
-open_lock() {
-  true >>.cutover/lock && true >>.cutover/lock.upload || die path
-  exec 9>>.cutover/lock
-  # A run that just ended needs a moment until its shell is gone.
-  take 9 3 || { begin holder; cat .cutover/holder; end; die busy; }
-  # An upload of a run that is dead may still be writing: it is no child of that run's shell.
-  exec 8>>.cutover/lock.upload
-  take 8 20 || { begin holder; cat .cutover/holder; end; die busy; }
-  exec 8>&-
-  printf '%s\n' "$1" >.cutover/holder || die path
-}
 # Durable: the directory that holds `current`, which an earlier run may have left between its rename and its sync.
 open_layout() {
   mkdir -p releases shared .cutover/seals .cutover/unfinished .cutover/staging || die path
@@ -102,6 +89,24 @@ x_copy() {
   if [ -e "releases/$2" ] || [ -L "releases/$2" ]; then die copy; fi
   cp -a -- "releases/$1" "releases/$2" || die copy
 }
+# The archive, in chunks: each is one line, `<bytes> <how many times>`, and that much. `end` ends it; `cut` says that it
+# will not be whole. They are always read up to there: what follows is the next script. dd(1) reads no byte too many.
+chunks() {
+  while read -r size count; do
+    case $size in end) return 0 ;; cut) return 1 ;; esac
+    dd bs="$size" count="$count" iflag=fullblock 2>/dev/null || return 1
+  done
+  return 1
+}
+# Nothing durable. Unpacks the archive from the channel into a staging folder; only reads it if $2 is not 0.
+x_upload() {
+  if [ "$2" != 0 ]; then chunks >/dev/null; return 1; fi
+  set -- "$({ { chunks; echo $? >&3; } | {
+    mkdir ".cutover/staging/$1" && tar -xpof - -C ".cutover/staging/$1" >&4 || { echo bad >&3; say fail upload >&4; }
+    cat >/dev/null
+  }; } 3>&1)"
+  [ "$1" = 0 ]
+} 4>&1
 # Nothing durable. Puts in what was uploaded; nothing goes through a link: every folder that something is done in is checked first.
 x_put_all() {
   if [ -e "releases/$1" ] || [ -L "releases/$1" ]; then die put-in; fi

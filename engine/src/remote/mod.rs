@@ -8,8 +8,9 @@
 //! | entry | is |
 //! |---|---|
 //! | `lock` | flock(2) file, held by the remote shell and inherited by what it starts |
-//! | `lock.upload` | the same for the upload's process, which is not a child of that shell |
-//! | `holder` | who holds the lock: a fencing token, then words for people |
+//! | `holder` | who holds the lock, or held it last: token, boot, process and its start, time, words for people |
+//! | `lock.held` | the lock where there is no flock(1): the same, made by link(2) |
+//! | `lock.<token>`, `stale.<token>` | a holder file on its way; the right to replace a stale `lock.held` |
 //! | `seals/<id>` | the manifest of a release, ending in its own digest |
 //! | `seals/<id>.live` | marker: this release has been live, durably; a seal counts only with it |
 //! | `unfinished/<id>` | intent, durable before `releases/<id>` is made or loses its marker: *only* what has one is ever swept, so releases that other tools made are left alone |
@@ -18,6 +19,7 @@
 //! | `log` | one line a deploy, appended |
 
 pub mod frame;
+pub mod holder;
 pub mod listing;
 pub mod observed;
 pub mod quote;

@@ -1,7 +1,7 @@
 //! Writing the shell that carries out a plan's steps. Pure.
 //!
-//! The verbs are functions of `lib.sh`; a phase is one group of calls, parsed by the remote shell as a whole before
-//! anything in it runs, so that a connection cut in the middle of it runs nothing.
+//! The verbs are functions of `lib.sh` and `lock.sh`. A script is sent with its length and ends in [`END`]: a remote
+//! shell that did not get all of it runs nothing of it.
 
 use crate::path::RelPath;
 use crate::plan::{Plan, Step};
@@ -11,17 +11,32 @@ use crate::remote::quote::{calls, word};
 /// The verbs.
 pub const LIB: &str = include_str!("lib.sh");
 
-/// What is asked of the host for the channel that everything is said on.
-pub const SHELL: &str = "exec sh";
+/// The lock.
+pub const LOCK: &str = include_str!("lock.sh");
 
-/// The same for the channel that files stream through: one line is the script, the rest is data. `read` takes exactly
-/// one line off a pipe, whatever the shell.
-pub const SHELL_WITH_DATA: &str = "exec sh -c 'IFS= read -r s && eval \"$s\"'";
+/// What every script ends in.
+pub const END: &[u8] = b"#end";
+
+/// What is asked of the host: a shell that runs one script after the other, each announced by a line with its length.
+/// The login shell has to take it as it is: no newline, no backslash and no exclamation mark. `read` takes exactly one
+/// line off a pipe, and dd(1) exactly its block; head(1) of busybox would read on.
+pub const SHELL: &str = "exec sh -c 'LC_ALL=C; export LC_ALL; \
+    while IFS= read -r n; do s=$(dd bs=\"$n\" count=1 iflag=fullblock 2>/dev/null); \
+    case $s in *\"#end\") eval \"$s\" ;; \
+    *) echo \"a script came incomplete, or dd has no iflag=fullblock\" >&2; exit 1 ;; esac; done'";
+
+/// A script as [`SHELL`] takes it.
+pub fn framed(script: &[u8]) -> Vec<u8> {
+    let mut out = format!("{}\n", script.len() + END.len()).into_bytes();
+    out.extend_from_slice(script);
+    out.extend_from_slice(END);
+    out
+}
 
 /// What makes one run's names and words unlike any other's.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// Frames output, and fences the upload to the run that holds the lock. Hexadecimal.
+    /// Frames output, and names the run as a holder of the lock. Hexadecimal.
     pub token: String,
     /// Who holds the lock, in words for people; one line.
     pub holder: String,
@@ -30,21 +45,23 @@ pub struct Run {
 }
 
 /// The opening: tools, lock (unless only looked at), the host's state.
-pub fn open(run: &Run, app_dirs: &[&RelPath], look_only: bool) -> Vec<u8> {
+///
+/// `wait_s` is how long to wait for the lock; `None` takes none.
+pub fn open(run: &Run, app_dirs: &[&RelPath], wait_s: Option<u64>) -> Vec<u8> {
     let path = quoted(&run.path);
-    let mut out = format!("T={}\n{LIB}\n", run.token).into_bytes();
+    let mut out = format!("T={}\n{LIB}\n{LOCK}\n", run.token).into_bytes();
     let mut body = Vec::new();
     body.extend_from_slice(b"open_tools\n");
-    if look_only {
+    if let Some(wait_s) = wait_s {
+        let holder = quoted(&run.holder);
         body.extend_from_slice(
-            format!(
-                "if [ ! -d {path} ]; then say absent; say phase 0; exit 0; fi\ncd -P -- {path} || die path\n"
-            )
-            .as_bytes(),
+            format!("open_path {path}\nopen_lock {holder} {wait_s}\nopen_layout\n").as_bytes(),
         );
     } else {
-        let holder = quoted(&format!("{} {}", run.token, run.holder));
-        body.extend_from_slice(format!("open_path {path}\nopen_lock {holder}\nopen_layout\n").as_bytes());
+        body.extend_from_slice(
+            format!("if [ ! -d {path} ]; then say absent; say phase 0; exit 0; fi\ncd -P -- {path} || die path\nlook_lock\n")
+                .as_bytes(),
+        );
     }
     body.extend_from_slice(b"look\nbegin shared\nif [ -d shared ]; then items shared || die look; fi\n");
     let dirs = app_dirs.iter().filter(|d| !d.is_root()).map(|d| d.as_bytes());
@@ -59,14 +76,59 @@ pub fn open(run: &Run, app_dirs: &[&RelPath], look_only: bool) -> Vec<u8> {
 /// One phase: the calls of these steps, each of which ends the phase if it fails.
 pub fn phase(plan: &Plan, steps: &[Step], names: &Names) -> Vec<u8> {
     let mut out = b"(\n".to_vec();
+    if steps.contains(&Step::Rename) {
+        // What was begun is finished, even if nobody is there any more to be told.
+        out.extend_from_slice(b"trap '' PIPE\n");
+    }
     for step in steps {
         call(plan, step, names, &mut out);
     }
     // The last phase gives the lock back before it answers: who deploys again at once shall not find it taken.
-    let unlock = if steps.contains(&Step::Mark) { "; exec 9>&-" } else { "" };
+    let unlock = if steps.contains(&Step::Mark) { "; release" } else { "" };
     out.extend_from_slice(format!(") </dev/null\ns=$?{unlock}; say phase $s\n").as_bytes());
     out
 }
+
+/// Everything from the sweep to the verification: the base is copied while the archive, which follows this script,
+/// streams into the staging folder.
+pub fn place(plan: &Plan, steps: &[Step], names: &Names) -> Vec<u8> {
+    let id = plan.release();
+    let is_parallel = |s: &Step| matches!(s, Step::Copy(_) | Step::Upload);
+    let start = steps.iter().position(is_parallel).unwrap_or(steps.len());
+    let end = steps.iter().rposition(is_parallel).map_or(steps.len(), |at| at + 1);
+    let calls = |range: &[Step], out: &mut Vec<u8>| range.iter().for_each(|s| call(plan, s, names, out));
+    let mut out = b"(\n".to_vec();
+    calls(steps.get(..start).unwrap_or_default(), &mut out);
+    out.extend_from_slice(b") </dev/null\ns=$? c=\nif [ $s = 0 ]; then (\n:\n");
+    calls(steps.get(start..end).unwrap_or_default(), &mut out);
+    out.extend_from_slice(
+        format!(") </dev/null & c=$!; fi\nx_upload {id} $s || s=1\n[ -z \"$c\" ] || wait \"$c\" || s=1\nif [ $s = 0 ]; then (\n:\n")
+            .as_bytes(),
+    );
+    calls(steps.get(end..).unwrap_or_default(), &mut out);
+    out.extend_from_slice(b") </dev/null; s=$?; fi\nsay phase $s\n");
+    out
+}
+
+/// Watches the client on a second channel: after `silence_s` seconds without a word, or when the connection is gone,
+/// what is left of this run is ended.
+pub fn watch(run: &Run, silence_s: u64) -> Vec<u8> {
+    format!("T={}\n{LOCK}\nwatch {} {silence_s}\n", run.token, quoted(&run.path)).into_bytes()
+}
+
+/// A word for [`watch`]: the client is there.
+pub const BEAT: &[u8] = b"beat\n";
+/// A word for [`watch`]: what runs now is to finish, whatever becomes of the client.
+pub const LEAVE: &[u8] = b"leave\n";
+
+/// The line before a chunk of the archive.
+pub fn chunk_header(block_bytes: usize, blocks: usize) -> Vec<u8> {
+    format!("{block_bytes} {blocks}\n").into_bytes()
+}
+/// The archive was sent whole.
+pub const ARCHIVE_END: &[u8] = b"end\n";
+/// The archive will not be whole.
+pub const ARCHIVE_CUT: &[u8] = b"cut\n";
 
 /// Names and words fixed when the plan is applied.
 #[derive(Clone, Debug)]
@@ -99,7 +161,7 @@ fn call(plan: &Plan, step: &Step, names: &Names, out: &mut Vec<u8>) {
             format!("x_intend {id} {}", recovered.map_or_else(|| "''".to_owned(), ToString::to_string))
         }
         Step::Copy(base) => format!("x_copy {base} {id}"),
-        // On the other channel.
+        // Beside these calls: see `place`.
         Step::Upload => return,
         Step::Put { all: true } => format!("x_put_all {id}"),
         Step::Put { all: false } => format!("x_put {id}"),
@@ -123,19 +185,6 @@ fn call(plan: &Plan, step: &Step, names: &Names, out: &mut Vec<u8>) {
 /// Takes a failed run's leavings away, before the cutover only.
 pub fn abandon(id: &ReleaseId) -> Vec<u8> {
     format!("(\nx_abandon {id}\n) </dev/null\nsay phase $?\n").into_bytes()
-}
-
-/// The one line that starts the upload: fenced by the lock and the token, into the staging folder of `id`.
-pub fn upload(run: &Run, id: &ReleaseId) -> Vec<u8> {
-    let token = &run.token;
-    let line = format!(
-        "LC_ALL=C; export LC_ALL; unset TAR_OPTIONS CDPATH; PATH=$PATH:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin; export PATH; \
-         take() {{ k=1; until flock -n 8; do [ $k -lt 20 ] || return 1; k=$((k + 1)); sleep 1; done; }}; \
-         cd -P -- {} && exec 8>>.cutover/lock.upload && take && read -r t r <.cutover/holder && [ \"$t\" = {token} ] && \
-         mkdir .cutover/staging/{id} && tar -xpof - -C .cutover/staging/{id}; printf '\\n%s phase %s\\n' {token} $?\n",
-        quoted(&run.path)
-    );
-    line.into_bytes()
 }
 
 fn quoted(text: &str) -> String {

@@ -1,7 +1,7 @@
 //! Talking to the shell on a channel: scripts in, framed events out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use russh::client::Msg;
@@ -9,10 +9,10 @@ use russh::{Channel, ChannelMsg, ChannelWriteHalf};
 use tokio::sync::mpsc;
 
 use crate::remote::frame::{Event, Frames};
-use crate::remote::quote;
+use crate::remote::{quote, steps};
 use crate::text::printable;
 
-/// No single phase of a deploy takes longer; then something on the host hangs.
+/// For longer than this nothing is silent that goes on: no word from the host, and nothing that it took of an upload.
 pub const PHASE_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// What the host said on its error stream is kept this far, for people.
@@ -23,6 +23,7 @@ pub struct Shell {
     writer: Arc<ChannelWriteHalf<Msg>>,
     events: mpsc::UnboundedReceiver<Said>,
     stderr: Vec<u8>,
+    sent_bytes: Arc<AtomicU64>,
 }
 
 /// What the draining task passes on.
@@ -42,7 +43,8 @@ pub enum Ended {
     Lost(String),
 }
 
-/// How many times this process waited for an answer of a host, counted for tests.
+/// How many times this process waited for an answer of a host after the login, counted for tests. Opening the channels
+/// is one of them.
 pub static ROUND_TRIPS: AtomicU32 = AtomicU32::new(0);
 
 impl Shell {
@@ -73,28 +75,20 @@ impl Shell {
             }
         });
         let writer = Arc::new(writer);
-        Self { writer, events, stderr: Vec::new() }
+        Self { writer, events, stderr: Vec::new(), sent_bytes: Arc::default() }
     }
 
     /// The input, to send on while the output is waited for.
-    pub(crate) fn input(&self) -> Arc<ChannelWriteHalf<Msg>> {
-        Arc::clone(&self.writer)
+    pub(crate) fn input(&self) -> Input {
+        Input { writer: Arc::clone(&self.writer), sent_bytes: Arc::clone(&self.sent_bytes) }
     }
 
-    /// Adds to the complaints what another channel said.
-    pub(crate) fn note_complaint(&mut self, text: &str) {
-        if !text.is_empty() {
-            self.stderr.extend_from_slice(text.as_bytes());
-            self.stderr.push(b'\n');
-        }
-    }
-
-    /// Sends bytes to the shell.
+    /// Sends a script to be run.
     ///
     /// # Errors
     /// If the connection is gone.
-    pub async fn send(&self, bytes: Vec<u8>) -> Result<(), russh::Error> {
-        self.writer.data_bytes(bytes).await
+    pub async fn send(&self, script: &[u8]) -> Result<(), russh::Error> {
+        self.input().send(steps::framed(script)).await
     }
 
     /// Ends the shell's input.
@@ -108,30 +102,34 @@ impl Shell {
     /// Waits for the end of the phase that was sent; every event goes to `each` at once.
     pub async fn finish(&mut self, mut each: impl FnMut(Event)) -> Ended {
         ROUND_TRIPS.fetch_add(1, Ordering::Relaxed);
-        let waiting = async {
-            loop {
-                match self.events.recv().await {
-                    None => return Ended::Lost("the connection or the remote shell ended".to_owned()),
-                    Some(Said::Refused) => return Ended::Lost("the host does not start a shell".to_owned()),
-                    Some(Said::TooMuch) => return Ended::Lost("the host answers without end".to_owned()),
-                    Some(Said::Stderr(bytes)) => {
-                        self.stderr.extend_from_slice(&bytes);
-                        let over = self.stderr.len().saturating_sub(STDERR_BYTES);
-                        self.stderr.drain(..over);
-                    }
-                    Some(Said::Event(Event::Note(words))) => match words.as_slice() {
-                        [phase, status] if phase == "phase" => {
-                            return Ended::Status(status.parse().unwrap_or(u32::MAX));
-                        }
-                        _ => each(Event::Note(words)),
-                    },
-                    Some(Said::Event(event)) => each(event),
+        let mut sent_bytes = self.sent_bytes.load(Ordering::Relaxed);
+        loop {
+            let Ok(said) = tokio::time::timeout(PHASE_TIMEOUT, self.events.recv()).await else {
+                let so_far = self.sent_bytes.load(Ordering::Relaxed);
+                if so_far == sent_bytes {
+                    return Ended::Lost("the host was silent for an hour".to_owned());
                 }
+                sent_bytes = so_far;
+                continue;
+            };
+            match said {
+                None => return Ended::Lost("the connection or the remote shell ended".to_owned()),
+                Some(Said::Refused) => return Ended::Lost("the host does not start a shell".to_owned()),
+                Some(Said::TooMuch) => return Ended::Lost("the host answers without end".to_owned()),
+                Some(Said::Stderr(bytes)) => {
+                    self.stderr.extend_from_slice(&bytes);
+                    let over = self.stderr.len().saturating_sub(STDERR_BYTES);
+                    self.stderr.drain(..over);
+                }
+                Some(Said::Event(Event::Note(words))) => match words.as_slice() {
+                    [phase, status] if phase == "phase" => {
+                        return Ended::Status(status.parse().unwrap_or(u32::MAX));
+                    }
+                    _ => each(Event::Note(words)),
+                },
+                Some(Said::Event(event)) => each(event),
             }
-        };
-        tokio::time::timeout(PHASE_TIMEOUT, waiting)
-            .await
-            .unwrap_or_else(|_| Ended::Lost("the host takes longer than an hour".to_owned()))
+        }
     }
 
     /// The end of what the host said on its error stream, in one printable line; what is on its way is waited for
@@ -149,6 +147,23 @@ impl Shell {
             tail.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(printable).collect();
         let last = lines.len().saturating_sub(3);
         lines.get(last..).unwrap_or_default().join("; ")
+    }
+}
+
+/// The sending side of a shell's channel.
+#[derive(Clone)]
+pub(crate) struct Input {
+    writer: Arc<ChannelWriteHalf<Msg>>,
+    sent_bytes: Arc<AtomicU64>,
+}
+
+impl Input {
+    /// Sends bytes as they are; waits while the host does not take them.
+    pub(crate) async fn send(&self, bytes: Vec<u8>) -> Result<(), russh::Error> {
+        let length = bytes.len() as u64;
+        self.writer.data_bytes(bytes).await?;
+        self.sent_bytes.fetch_add(length, Ordering::Relaxed);
+        Ok(())
     }
 }
 
