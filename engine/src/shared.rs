@@ -3,17 +3,20 @@
 //! Everything under `shared/` appears in the release at the same path. Decided from the *application's own tree*, never
 //! from a copied folder, where last time's links already are:
 //! - the application has nothing at that path: link it;
-//! - the application has a directory there: descend, if the shared entry is a directory too;
+//! - the application has a directory there: descend, if the shared entry is a directory too, or a link to one: what
+//!   lies behind it is the user's data;
 //! - the application has a file or a link there: the application wins, and the plan says so.
 //!
 //! Links are relative, so the deploy path can be moved or reached through an alias.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::manifest::{Entry, Manifest};
 use crate::path::RelPath;
 
-/// What is under `shared/`, as far as the rule needs it: path, and whether it is (or leads to) a directory.
+/// What is under `shared/`, as far as the rule needs it: path, and whether it is a directory. A link to one is none,
+/// but has what lies behind it below its path.
 pub type SharedTree = BTreeMap<RelPath, bool>;
 
 /// What the rule decides.
@@ -41,7 +44,7 @@ pub fn links(app: &Manifest, shared: &SharedTree) -> SharedLinks {
             None => {
                 out.links.insert(path.clone(), link_text(path));
             }
-            Some(Entry::Dir { .. }) if *is_dir => {
+            Some(Entry::Dir { .. }) if *is_dir || has_below(shared, path) => {
                 out.dropped_into.insert(path.clone());
             }
             Some(_) => {
@@ -50,6 +53,17 @@ pub fn links(app: &Manifest, shared: &SharedTree) -> SharedLinks {
         }
     }
     out
+}
+
+/// Whether something is known below `path`, as below a link to a directory that holds something.
+fn has_below(shared: &SharedTree, path: &RelPath) -> bool {
+    // Nothing sorts between a path and what is below it but names that start with that path's.
+    let start = |p: &RelPath| p.as_bytes().starts_with(path.as_bytes());
+    let after = shared.range((Bound::Excluded(path), Bound::Unbounded));
+    after
+        .map(|(p, _)| p)
+        .take_while(|p| start(p))
+        .any(|p| p.as_bytes().get(path.as_bytes().len()) == Some(&b'/'))
 }
 
 /// From `releases/<id>/a/b` to `shared/a/b`: two levels for `releases/<id>`, one more for each folder above the link.

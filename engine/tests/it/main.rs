@@ -5,11 +5,13 @@ mod tree;
 
 mod config;
 mod diff;
+mod drop_down;
 mod end_to_end;
 mod faults;
 mod frames;
 mod hosts;
 mod leftovers;
+mod links;
 mod manifest;
 mod plan;
 mod quoting;

@@ -76,6 +76,9 @@ fn table() {
         (&["public@"], &["public/", "public/x"], "hidden public"),
         // a directory of the application over a shared file
         (&["config/x"], &["config"], "hidden config"),
+        // a shared link to a directory that the application has too: what lies behind it is there, but it is no directory
+        (&["a/x"], &["a", "a-b", "a/y"], "a-b -> ../../shared/a-b; a/y -> ../../../shared/a/y; into a"),
+        (&["a/x"], &["a", "a-b", "ab/"], "a-b -> ../../shared/a-b; ab -> ../../shared/ab; hidden a"),
         // below a linked directory everything is there already
         (&[], &["a/", "a/b/", "a/b/c"], "a -> ../../shared/a"),
         // siblings are decided one by one
