@@ -8,6 +8,7 @@ mod diff;
 mod drop_down;
 mod end_to_end;
 mod faults;
+mod field_notes;
 mod frames;
 mod hosts;
 mod leftovers;
