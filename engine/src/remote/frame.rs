@@ -26,10 +26,22 @@ pub struct Frames {
     /// Up to here there is no frame.
     scanned: usize,
     section: Option<String>,
+    /// Bytes and frames so far, in all.
+    taken_bytes: usize,
+    frames: usize,
+    /// The words of a frame did not come to an end.
+    endless: bool,
 }
 
-/// The host sent more than this in one section: refuse rather than fill the memory.
-pub const SECTION_BYTES_MAX: usize = 1 << 30;
+/// The host sent more than this in one section, or without any frame: refuse rather than fill the memory. A listing of a
+/// million files has a third of it.
+pub const SECTION_BYTES_MAX: usize = 256 << 20;
+/// The same for everything that a host says in one session, noise included.
+pub const SESSION_BYTES_MAX: usize = 1 << 30;
+/// And for the number of frames: a session has some dozens.
+pub const FRAMES_MAX: usize = 1 << 16;
+/// And for the words of one frame.
+pub const WORDS_BYTES_MAX: usize = 1 << 16;
 
 impl Frames {
     /// A parser for one run's token.
@@ -40,11 +52,15 @@ impl Frames {
             buffer: b"\n".to_vec(),
             scanned: 0,
             section: None,
+            taken_bytes: 0,
+            frames: 0,
+            endless: false,
         }
     }
 
-    /// Takes more bytes; returns the events they complete. `None` if a section grows without bound.
+    /// Takes more bytes; returns the events they complete. `None` if the host answers without end.
     pub fn feed(&mut self, bytes: &[u8]) -> Option<Vec<Event>> {
+        self.taken_bytes = self.taken_bytes.saturating_add(bytes.len());
         self.buffer.extend_from_slice(bytes);
         let mut events = Vec::new();
         while self.step(&mut events).is_some() {}
@@ -54,14 +70,22 @@ impl Frames {
             self.buffer.drain(..done);
             self.scanned = 0;
         }
-        (self.buffer.len() <= SECTION_BYTES_MAX).then_some(events)
+        let ends = !self.endless
+            && self.buffer.len() <= SECTION_BYTES_MAX
+            && self.taken_bytes <= SESSION_BYTES_MAX
+            && self.frames <= FRAMES_MAX;
+        ends.then_some(events)
     }
 
     /// Takes one frame line off the buffer, if a whole one is there.
     fn step(&mut self, events: &mut Vec<Event>) -> Option<()> {
         let start = self.find_token()?;
         let after = self.buffer.get(start + self.token.len()..)?;
-        let length = after.iter().position(|b| *b == b'\n')?;
+        let Some(length) = after.iter().position(|b| *b == b'\n') else {
+            // It would be searched again with each byte that comes.
+            self.endless |= after.len() > WORDS_BYTES_MAX;
+            return None;
+        };
         let line = String::from_utf8_lossy(after.get(..length)?).into_owned();
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let event = match (self.section.take(), words.as_slice()) {
@@ -80,6 +104,7 @@ impl Frames {
         // come with one newline before them.
         self.buffer.drain(..start + self.token.len() + length);
         self.scanned = 0;
+        self.frames += 1;
         events.extend(event);
         Some(())
     }

@@ -2,7 +2,9 @@
 
 use cutover::manifest::Sha;
 use cutover::path::RelPath;
-use cutover::remote::frame::{Event, Frames};
+use cutover::remote::frame::{
+    Event, FRAMES_MAX, Frames, SECTION_BYTES_MAX, SESSION_BYTES_MAX, WORDS_BYTES_MAX,
+};
 use cutover::remote::listing::{parse_hashes, parse_items, parse_links, parse_tree};
 use cutover::remote::observed;
 use proptest::prelude::*;
@@ -26,6 +28,28 @@ fn noise_is_dropped() {
 fn a_section_cut_short_is_not_one() {
     let out = feed(&[b"\nT0K3N begin a\nhalf\nT0K3N fail disk\n\nT0K3N begin b\nwhole\nT0K3N end\n"]);
     assert_eq!(out, [note("fail disk"), Event::Section { name: "b".to_owned(), bytes: b"whole".to_vec() }]);
+}
+
+/// Feeds pieces without end, and says after how many bytes that was refused.
+fn refused_after(start: &[u8], piece: &[u8]) -> usize {
+    let mut frames = Frames::new("T0K3N");
+    let mut fed = start.len();
+    assert!(frames.feed(start).is_some());
+    while frames.feed(piece).is_some() {
+        fed += piece.len();
+        assert!(fed <= SESSION_BYTES_MAX, "{fed} bytes were taken");
+    }
+    fed
+}
+
+#[test]
+fn what_has_no_end_is_refused() {
+    let piece = vec![b'x'; 1 << 20];
+    assert!(refused_after(b"\nT0K3N begin tree\n", &piece) <= SECTION_BYTES_MAX, "a section");
+    assert!(refused_after(b"", &[b"\n", &piece[..]].concat()) <= SESSION_BYTES_MAX, "noise");
+    assert!(refused_after(b"\nT0K3N ", &piece) <= WORDS_BYTES_MAX, "words");
+    let note = b"\nT0K3N word\n";
+    assert!(refused_after(b"", note) <= FRAMES_MAX * note.len(), "frames");
 }
 
 proptest! {

@@ -10,6 +10,7 @@ mod end_to_end;
 mod faults;
 mod field_notes;
 mod frames;
+mod hostile;
 mod hosts;
 mod leftovers;
 mod links;
