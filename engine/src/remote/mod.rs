@@ -21,6 +21,7 @@
 pub mod frame;
 pub mod holder;
 pub mod listing;
+pub mod mounts;
 pub mod observed;
 pub mod quote;
 pub mod steps;

@@ -15,6 +15,7 @@ mod hosts;
 mod leftovers;
 mod links;
 mod manifest;
+mod mounts;
 mod plan;
 mod quoting;
 mod release;
