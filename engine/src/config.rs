@@ -14,8 +14,9 @@ use crate::ssh::Address;
 const VERSION: i64 = 1;
 /// Six beats of the client: an hour's suspend is found out, a moment without network is not.
 const SILENCE: Duration = Duration::from_mins(3);
-const TOP_KEYS: &[&str] = &["version", "targets"];
-const TARGET_KEYS: &[&str] = &["host", "port", "user", "path", "source", "identity", "known_hosts"];
+const TOP_KEYS: &[&str] = &["version", "defaults", "targets"];
+const TARGET_KEYS: &[&str] =
+    &["host", "port", "user", "path", "source", "identity", "known_hosts", "durability", "unreadable"];
 
 /// Where a release goes, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,36 @@ pub struct Target {
     pub source: PathBuf,
     /// After so long without a word from this client the host ends its run and gives the lock back. No key sets it.
     pub silence: Duration,
+    /// What to do where nothing can be made durable.
+    pub durability: Durability,
+    /// What to do about files of the live release that the deploy user cannot read.
+    pub unreadable: Unreadable,
+}
+
+/// The key `durability`: what to do on a host where nothing can be made durable, because sync(1) is missing or fails.
+///
+/// It is about the host, found out before a deploy begins. Where a host can sync, both are the same: a barrier that
+/// fails in the middle of a deploy ends it as not live, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// Refuse, before `releases/` is touched. The default.
+    #[default]
+    Require,
+    /// Deploy all the same, without a durable moment, and say at the end that nothing is guaranteed after a power loss.
+    BestEffort,
+}
+
+/// The key `unreadable`: what to do about files of the live release that the deploy user cannot read, such as a cache
+/// that a web server wrote there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unreadable {
+    /// Refuse, naming them. The default: a copy without them is not the live release.
+    #[default]
+    Refuse,
+    /// Leave those out that no manifest lists, and say so; upload again those that are the application's.
+    Skip,
 }
 
 /// What is wrong with the configuration.
@@ -56,6 +87,10 @@ struct RawTarget {
     source: String,
     identity: Option<String>,
     known_hosts: Option<String>,
+    #[serde(default)]
+    durability: Durability,
+    #[serde(default)]
+    unreadable: Unreadable,
 }
 
 fn ssh_port() -> u16 {
@@ -93,6 +128,20 @@ pub fn parse(text: &str, file: &Path, name: Option<&str>) -> Result<Target, Conf
         }
         None => return Err(at.fail(None, "`version` is missing", Some("start the file with `version = 1`"))),
     }
+    let defaults = match find(top, "defaults").map(|d| (d.span(), d.get_ref())) {
+        None => None,
+        Some((_, DeValue::Table(defaults))) => {
+            at.known_keys(defaults, TARGET_KEYS, "`defaults`")?;
+            Some(defaults)
+        }
+        Some((span, _)) => {
+            return Err(at.fail(
+                Some(span),
+                "`defaults` is not a table",
+                Some("it looks like: [defaults] user = \"…\""),
+            ));
+        }
+    };
     let targets = match find(top, "targets") {
         Some(value) => match value.get_ref() {
             DeValue::Table(targets) if !targets.is_empty() => targets,
@@ -117,14 +166,20 @@ pub fn parse(text: &str, file: &Path, name: Option<&str>) -> Result<Target, Conf
                 Some(EXAMPLE),
             ));
         };
-        at.known_keys(entries, TARGET_KEYS, &key_name)?;
-        let raw = RawTarget::deserialize(toml::de::ValueDeserializer::from(value.clone())).map_err(|e| {
+        at.known_keys(entries, TARGET_KEYS, &format!("target `{key_name}`"))?;
+        let mut entries = entries.clone();
+        for (key, value) in defaults.into_iter().flatten() {
+            // What a target says itself stands.
+            entries.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        let inherited = Spanned::new(value.span(), DeValue::Table(entries.clone()));
+        let raw = RawTarget::deserialize(toml::de::ValueDeserializer::from(inherited)).map_err(|e| {
             let mut error = at.toml(&e);
             error.line = error.line.or_else(|| Some(at.line(key.span().start)));
             error.what = format!("target `{key_name}`: {}", error.what);
             error
         })?;
-        all.push(at.target(&key_name, raw, entries)?);
+        all.push(at.target(&key_name, raw, &entries)?);
     }
     let names: Vec<String> = all.iter().map(|t| t.name.clone()).collect();
     match name {
@@ -180,15 +235,15 @@ impl Blame<'_> {
         self.fail(error.span(), error.message(), None)
     }
 
-    fn known_keys(&self, table: &DeTable<'_>, known: &[&str], target: &str) -> Result<(), ConfigError> {
+    fn known_keys(&self, table: &DeTable<'_>, known: &[&str], place: &str) -> Result<(), ConfigError> {
         for key in table.keys() {
             let name = key.get_ref().as_ref();
             if known.contains(&name) {
                 continue;
             }
             let mut what = format!("unknown key `{}`", crate::text::printable(name.as_bytes()));
-            if !target.is_empty() {
-                let _ = write!(what, " in target `{target}`");
+            if !place.is_empty() {
+                let _ = write!(what, " in {place}");
             }
             let hint = match suggest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -236,6 +291,8 @@ impl Blame<'_> {
             },
             path,
             source: folder.join(&raw.source),
+            durability: raw.durability,
+            unreadable: raw.unreadable,
         })
     }
 }

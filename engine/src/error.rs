@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::plan::Refusal;
+use crate::preflight::Unfit;
 use crate::remote::observed::{Current, ReportError};
 use crate::source::SourceError;
 use crate::ssh::{ConnectError, HostKeyError, shell::for_people};
@@ -66,6 +67,24 @@ pub enum Cause {
         host: String,
         /// The tool.
         tool: String,
+    },
+    /// The account does not run commands.
+    #[error("{host}: this account does not run commands: {why}")]
+    NoShell {
+        /// `host:path`.
+        host: String,
+        /// In words.
+        why: String,
+    },
+    /// Nothing may be begun on the host.
+    #[error("{host}: {unfit}{}", said(stderr))]
+    Unfit {
+        /// `host:path`.
+        host: String,
+        /// What it cannot do.
+        unfit: Unfit,
+        /// What the host's tools said, printable.
+        stderr: String,
     },
     /// Nothing may be done on a host in this state.
     #[error("{host}: {refusal}")]
@@ -169,6 +188,12 @@ impl DeployError {
             Cause::MissingTool { .. } => {
                 "install GNU coreutils, findutils and tar, or a full busybox, on the host".to_owned()
             }
+            Cause::NoShell { .. } => {
+                "a deploy needs a shell: give the account one (chsh), and keep its start-up files \
+                (~/.bashrc and the like) from ending or replacing it where there is no terminal"
+                    .to_owned()
+            }
+            Cause::Unfit { unfit, .. } => unfit.hint().to_owned(),
             Cause::Refused { refusal: Refusal::CurrentNotLink, .. } => {
                 "move it away; `current` has to be free or a symbolic link".to_owned()
             }
@@ -213,7 +238,6 @@ pub(crate) fn step_in_words(code: &str) -> String {
         "exists" => "making the new release, whose name is taken,",
         "path" => "using the deploy path",
         "sync-current" => "making the directory of `current` durable",
-        "no-atomic-rename" => "the probe for an atomic rename of links (`mv -T`)",
         "recover" | "sweep" => "sweeping what an earlier deploy left",
         "intend" | "sync-intend" => "noting the new release",
         "copy" => "copying the live release",

@@ -18,6 +18,7 @@ pub mod error;
 pub mod manifest;
 pub mod path;
 pub mod plan;
+pub mod preflight;
 pub mod release;
 pub mod remote;
 mod session;

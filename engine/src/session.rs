@@ -3,16 +3,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::config::Target;
+use crate::config::{Durability, Target};
 use crate::error::{Cause, step_in_words};
 use crate::manifest::{Entry, Manifest};
 use crate::path::RelPath;
 use crate::plan::{Plan, Refusal, Step};
+use crate::preflight;
 use crate::release::ReleaseId;
 use crate::remote::frame::Event;
 use crate::remote::holder::Holder;
@@ -21,10 +22,13 @@ use crate::remote::observed::{self, Observed};
 use crate::remote::steps::{self, Names, Run};
 use crate::source::Source;
 use crate::ssh::shell::{Ended, ROUND_TRIPS, Shell};
-use crate::ssh::{self, ConnectError, Connection};
+use crate::ssh::{self, ConnectError, Connection, no_shell};
 use crate::stream::{self, Cut};
 use crate::text::printable;
 use crate::upload::{self, PackError};
+
+/// By then a shell has said its first word, if it runs our script at all. What a script does then may take longer.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How a phase failed.
 #[derive(Debug)]
@@ -77,7 +81,8 @@ impl Session {
     /// Connects and opens both channels, in one round trip after the login.
     pub(crate) async fn connect(target: &Target) -> Result<Self, Cause> {
         let connection = ssh::connect(&target.address).await?;
-        let run = Run { token: random_token()?, holder: holder(), path: target.path.clone() };
+        let best_effort = target.durability == Durability::BestEffort;
+        let run = Run { token: random_token()?, holder: holder(), path: target.path.clone(), best_effort };
         ROUND_TRIPS.fetch_add(1, Ordering::Relaxed);
         let (main, watch) = tokio::join!(connection.exec(steps::SHELL), connection.exec(steps::SHELL));
         let main = Shell::new(main.map_err(|e| Cause::from(ConnectError::from(e)))?, &run.token);
@@ -107,16 +112,31 @@ impl Session {
         let script = steps::open(&self.run, &dirs, lock.map(|wait| wait.as_secs()));
         let mut events = Vec::new();
         let mut told = false;
-        let phase = self.phase("opening", script, |event| {
-            if matches!(&event, Event::Note(words) if words.as_slice() == ["waiting"]) {
-                if !std::mem::replace(&mut told, true) {
-                    waiting(&holder_in_words(&events));
+        let phase = {
+            let heard = AtomicBool::new(false);
+            let opening = self.phase("opening", script, |event| {
+                heard.store(true, Ordering::Relaxed);
+                if matches!(&event, Event::Note(words) if words.as_slice() == ["waiting"]) {
+                    if !std::mem::replace(&mut told, true) {
+                        waiting(&holder_in_words(&events));
+                    }
+                } else {
+                    events.push(event);
                 }
-            } else {
-                events.push(event);
+            });
+            let silence = async {
+                tokio::time::sleep(GREETING_TIMEOUT).await;
+                if heard.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                ended = opening => ended,
+                () = silence => {
+                    Err(Failure::Lost { step: "opening", why: "the host does not answer".to_owned() })
+                }
             }
-        });
-        let phase = phase.await;
+        };
         let note = |word: &str| {
             events.iter().find_map(|e| match e {
                 Event::Note(words) if words.first().is_some_and(|w| w == "fail") => {
@@ -132,7 +152,18 @@ impl Session {
         if let Some(tool) = note("missing-tool") {
             return Err(Cause::MissingTool { host: self.host.clone(), tool: printable(tool.as_bytes()) });
         }
+        if let Some(unfit) = preflight::unfit(&events) {
+            let stderr = self.main.complaints().await;
+            return Err(Cause::Unfit { host: self.host.clone(), unfit, stderr });
+        }
         if let Err(failure) = phase {
+            // Not a word: was there a shell at all?
+            if matches!(failure, Failure::Lost { .. })
+                && events.is_empty()
+                && let Some(why) = no_shell::why(&self.connection).await
+            {
+                return Err(Cause::NoShell { host: self.host.clone(), why });
+            }
             return Err(self.cause(failure).await);
         }
         observed::parse(&events).map_err(|report| Cause::Report { host: self.host.clone(), report })

@@ -132,6 +132,7 @@ fn meta(changes: &Changes) -> Result<Vec<(&'static str, Vec<u8>)>, PackError> {
         ("seal", changes.manifest.to_bytes()),
         ("guard.sh", guard_script(changes)),
         ("move.sh", move_script(changes)),
+        ("modes.sh", modes_script(changes)),
         ("remove", remove),
         ("hash", hash),
         ("dirs.tar", dirs),
@@ -155,6 +156,28 @@ fn guard_script(changes: &Changes) -> Vec<u8> {
         .map(RelPath::dotted)
         .collect();
     out.extend_from_slice(&calls("opendirs", closed.iter().map(Vec::as_slice), b""));
+    out
+}
+
+/// Modes that a tar which is not GNU's does not set for a normal user: of directories, which are there before the
+/// archive's entry is read, and of files with setuid or setgid, which writing takes away. Directories come the deepest
+/// first: one that is closed last stays open till then.
+fn modes_script(changes: &Changes) -> Vec<u8> {
+    let files = changes.upload.iter().filter_map(|path| match changes.manifest.get(path) {
+        Some(Entry::File { mode, .. }) if mode & 0o7000 != 0 => Some((*mode, path.dotted())),
+        _ => None,
+    });
+    let dirs = changes.dirs.iter().rev().filter_map(|path| match changes.manifest.get(path) {
+        Some(Entry::Dir { mode, .. }) => Some((*mode, path.dotted())),
+        _ => None,
+    });
+    let all: Vec<(u32, Vec<u8>)> = files.chain(dirs).collect();
+    let mut out = Vec::new();
+    for same in all.chunk_by(|a, b| a.0 == b.0) {
+        let mode = same.first().map_or(0, |(mode, _)| *mode);
+        let paths = same.iter().map(|(_, path)| path.as_slice());
+        out.extend_from_slice(&calls(&format!("chmod {mode:o} --"), paths, b" || exit 1"));
+    }
     out
 }
 

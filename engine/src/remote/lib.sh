@@ -10,6 +10,10 @@ die() { say fail "$@"; exit 1; }
 items() { find "$1/." ! -name . -prune -exec stat -c '//%f %d:%i %n' {} +; }
 # GNU tar reads backslashes in the names of its command line as escapes, unless told otherwise.
 case $(tar --version 2>/dev/null </dev/null) in *GNU*) unquote=--no-unquote ;; *) unquote= ;; esac
+# Unpacks what comes, with the modes it comes with, whatever the umask. Busybox' tar sets modes for root only, and needs
+# `modes`, too.
+untar() { (umask 0 && tar -xpof "$@"); }
+modes() { [ -n "$unquote" ] || (. "$1"); }
 # The names of one section, and nothing where there is no such folder.
 # A listing that is cut short would make releases look lost: it ends the run.
 list() { begin "$1"; if [ -d "$2" ]; then items "$2" || die look; fi; end; }
@@ -28,20 +32,43 @@ rmtree() {
 
 # --- opening: a look around. Runs in the main shell, which holds the lock while it lives.
 open_tools() {
-  for t in cp mv ln rm mkdir stat find xargs tar sha256sum sync readlink chmod cat tail dd; do
+  for t in cp mv ln rm mkdir stat find xargs tar sha256sum readlink chmod cat tail dd; do
     command -v "$t" >/dev/null 2>&1 || die missing-tool "$t"
   done
   stat -c %f / >/dev/null 2>&1 || die missing-tool stat-c
 }
-open_path() { [ -d "$1" ] || mkdir -p -- "$1" || die path; cd -P -- "$1" || die path; mkdir -p .cutover || die path; }
+open_path() {
+  if [ ! -d "$1" ]; then
+    if [ -e "$1" ] || [ -L "$1" ]; then die not-a-directory; fi
+    mkdir -p -- "$1" || die denied above
+  fi
+  cd -P -- "$1" || die denied path
+  may . path; may releases releases; may .cutover private
+  mkdir -p .cutover || die denied path
+}
+# Whether this user may make files there, if it is there.
+may() { [ ! -e "$1" ] || { [ -w "$1" ] && [ -x "$1" ]; } || die denied "$2"; }
+# Can anything be made durable here? If not, and D is best-effort, nothing is tried in vain any more. sync(2) without
+# `-f` says nothing of errors, and only Linux' waits for the disk.
+durable() {
+  if e=$(sync "$@" 2>&1) && { [ "$D" = require ] || e=$(barrier_syncs 2>&1); }; then return; fi
+  [ "$D" = best-effort ] || { printf '%s\n' "$e" >&2; die no-sync; }
+  begin undurable; printf '%s\n' "$e"; end
+  sync() { command sync "$@" >/dev/null 2>&1 || :; }
+}
+barrier_syncs() { if has_syncfs; then sync -f .; else [ "$(uname -s)" = Linux ] && sync; fi; }
+has_syncfs() { case $(sync --help 2>&1 </dev/null) in *--file-system*|*-df*|*' -f'*|*'	-f'*) ;; *) return 1 ;; esac; }
 # Durable: the directory that holds `current`, which an earlier run may have left between its rename and its sync.
 open_layout() {
+  # Before anything else is made. Is there an atomic rename of a link onto a link? `mv` without -T moves into what the
+  # link leads to. Does sync(1) work?
+  rmtree .cutover/probe && mkdir .cutover/probe && true >.cutover/probe/file || die path
+  ln -s . .cutover/probe/old && ln -s new .cutover/probe/new && mv -fT .cutover/probe/new .cutover/probe/old &&
+    [ "$(readlink .cutover/probe/old)" = new ] || die no-atomic-rename
+  durable .cutover/probe/file .cutover/probe
+  rmtree .cutover/probe
   mkdir -p releases shared .cutover/seals .cutover/unfinished .cutover/staging || die path
   sync . || die sync-current
-  # Is there an atomic rename of a link onto a link? `mv` without -T moves into what the link leads to.
-  rmtree .cutover/probe && mkdir .cutover/probe && ln -s . .cutover/probe/old && ln -s new .cutover/probe/new || die path
-  mv -fT .cutover/probe/new .cutover/probe/old && [ "$(readlink .cutover/probe/old)" = new ] || die no-atomic-rename
-  rmtree .cutover/probe
 }
 look() {
   if [ -L current ]; then
@@ -51,7 +78,7 @@ look() {
   list releases releases; list seals .cutover/seals; list unfinished .cutover/unfinished
   list staging .cutover/staging; list private .cutover
   begin log; if [ -f .cutover/log ]; then tail -n 1 .cutover/log; fi; end
-  case $(sync --help 2>&1 </dev/null) in *--file-system*|*-df*|*' -f'*|*'	-f'*) say syncfs yes ;; *) say syncfs no ;; esac
+  if has_syncfs; then say syncfs yes; else say syncfs no; fi
   d=$(stat -L -c %d . releases .cutover 2>/dev/null); say devices $d
   say room $(stat -f -c '%b %a %S %c %d' . 2>/dev/null)
   b=
@@ -102,7 +129,7 @@ chunks() {
 x_upload() {
   if [ "$2" != 0 ]; then chunks >/dev/null; return 1; fi
   set -- "$({ { chunks; echo $? >&3; } | {
-    mkdir ".cutover/staging/$1" && tar -xpof - -C ".cutover/staging/$1" >&4 || { echo bad >&3; say fail upload >&4; }
+    mkdir ".cutover/staging/$1" && untar - -C ".cutover/staging/$1" >&4 || { echo bad >&3; say fail upload >&4; }
     cat >/dev/null
   }; } 3>&1)"
   [ "$1" = 0 ]
@@ -111,8 +138,10 @@ x_upload() {
 x_put_all() {
   if [ -e "releases/$1" ] || [ -L "releases/$1" ]; then die put-in; fi
   mv -T ".cutover/staging/$1/tree" "releases/$1" || die put-in
-  (cd "releases/$1" && tar -xpof "../../.cutover/staging/$1/meta/dirs.tar") || die put-in
+  (cd "releases/$1" && finish "../../.cutover/staging/$1/meta") || die put-in
 }
+# In the release: directories get their modes and times last.
+finish() { untar "$1/dirs.tar" && modes "$1/modes.sh"; }
 guard() { for d do if [ ! -d "$d" ] || [ -L "$d" ]; then exit 3; fi; done; }
 opendirs() { chmod u+rwx -- "$@" || exit 1; }
 x_put() {
@@ -124,7 +153,7 @@ x_put() {
       rm -rf -- "$@"' sh <"$s/meta/remove") || die put-in
   fi
   (cd "$s/tree" && . "$s/meta/move.sh") || die put-in
-  (cd "$n" && tar -xpof "$s/meta/dirs.tar") || die put-in
+  (cd "$n" && finish "$s/meta") || die put-in
 }
 # Reads only.
 x_verify() {

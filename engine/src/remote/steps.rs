@@ -42,6 +42,8 @@ pub struct Run {
     pub holder: String,
     /// The deploy path.
     pub path: String,
+    /// Whether to go on where nothing can be made durable.
+    pub best_effort: bool,
 }
 
 /// The opening: tools, lock (unless only looked at), the host's state.
@@ -49,9 +51,14 @@ pub struct Run {
 /// `wait_s` is how long to wait for the lock; `None` takes none.
 pub fn open(run: &Run, app_dirs: &[&RelPath], wait_s: Option<u64>) -> Vec<u8> {
     let path = quoted(&run.path);
-    let mut out = format!("T={}\n{LIB}\n{LOCK}\n", run.token).into_bytes();
+    let mut out = format!(
+        "T={}\nD={}\n{LIB}\n{LOCK}\n",
+        run.token,
+        if run.best_effort { "best-effort" } else { "require" }
+    )
+    .into_bytes();
     let mut body = Vec::new();
-    body.extend_from_slice(b"open_tools\n");
+    body.extend_from_slice(b"say hello\nopen_tools\n");
     if let Some(wait_s) = wait_s {
         let holder = quoted(&run.holder);
         body.extend_from_slice(

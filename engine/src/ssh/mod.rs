@@ -6,6 +6,7 @@
 
 mod auth;
 mod host_key;
+pub(crate) mod no_shell;
 pub mod shell;
 
 use std::borrow::Cow;

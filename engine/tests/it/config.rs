@@ -59,7 +59,7 @@ fn errors() {
     hint: did you mean `host`?
 
     dir/cutover.toml:7: unknown key `keep` in target `production`
-    hint: known here: host, port, user, path, source, identity, known_hosts
+    hint: known here: host, port, user, path, source, identity, known_hosts, durability, unreadable
 
     dir/cutover.toml:7: unknown key `known_host` in target `production`
     hint: did you mean `known_hosts`?

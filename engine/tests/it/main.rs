@@ -1,5 +1,6 @@
 //! The one test binary of `cutover`: an index.
 
+mod account;
 mod sshd;
 mod tree;
 
@@ -14,6 +15,7 @@ mod hostile;
 mod hosts;
 mod leftovers;
 mod links;
+mod login_shells;
 mod manifest;
 mod mounts;
 mod plan;

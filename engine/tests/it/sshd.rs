@@ -13,6 +13,8 @@ pub(crate) struct Host {
     pub(crate) dir: tempfile::TempDir,
     child: Child,
     port: u16,
+    /// Who is logged in as.
+    user: String,
     /// Environment of the client.
     pub(crate) env: Vec<(String, String)>,
 }
@@ -34,7 +36,7 @@ impl Ran {
     }
 }
 
-fn sshd_program() -> Option<PathBuf> {
+pub(crate) fn sshd_program() -> Option<PathBuf> {
     ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"].iter().map(PathBuf::from).find(|p| p.exists())
 }
 
@@ -85,10 +87,7 @@ impl Host {
             if answers(port, &mut child) {
                 let key = fs::read_to_string(at("host_key.pub")).expect("host key");
                 fs::write(at("known_hosts"), format!("[127.0.0.1]:{port} {key}")).expect("known_hosts");
-                let host = Self { dir, child, port, env: Vec::new() };
-                fs::create_dir_all(host.source()).expect("source");
-                host.configure(&host.path());
-                return Some(host);
+                return Some(Self::of(dir, child, port, &whoami()));
             }
             let _ = child.kill();
             let _ = child.wait();
@@ -98,9 +97,17 @@ impl Host {
         None
     }
 
+    /// A server that answers, with the host's key in `known_hosts` and the client's in `id`.
+    pub(crate) fn of(dir: tempfile::TempDir, child: Child, port: u16, user: &str) -> Self {
+        let host = Self { dir, child, port, user: user.to_owned(), env: Vec::new() };
+        fs::create_dir_all(host.source()).expect("source");
+        host.configure(&host.path());
+        host
+    }
+
     /// Writes `cutover.toml` for this deploy path.
     pub(crate) fn configure(&self, deploy_path: &Path) {
-        let user = whoami();
+        let user = &self.user;
         let text = format!(
             "version = 1\n[targets.test]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{user}\"\npath = \"{}\"\nsource = \"source\"\n\
              identity = \"id\"\nknown_hosts = \"known_hosts\"\n",
@@ -120,15 +127,31 @@ impl Host {
         self.dir.path().join("source")
     }
 
+    /// Adds lines to the target in `cutover.toml`.
+    pub(crate) fn set(&self, lines: &str) {
+        let file = self.dir.path().join("cutover.toml");
+        let text = fs::read_to_string(&file).expect("cutover.toml");
+        fs::write(file, format!("{text}{lines}\n")).expect("cutover.toml");
+    }
+
     /// Runs `cutover deploy`.
     pub(crate) fn deploy(&self, args: &[&str]) -> Ran {
         self.start_deploy(args).finish()
     }
 
+    /// Runs any command.
+    pub(crate) fn run(&self, command: &str, args: &[&str]) -> Ran {
+        self.start_command(command, args).finish()
+    }
+
     /// Starts `cutover deploy` and does not wait.
     pub(crate) fn start_deploy(&self, args: &[&str]) -> Running {
+        self.start_command("deploy", args)
+    }
+
+    fn start_command(&self, command: &str, args: &[&str]) -> Running {
         let child = Command::new(env!("CARGO_BIN_EXE_cutover"))
-            .arg("deploy")
+            .arg(command)
             .args(args)
             .arg("--config")
             .arg(self.dir.path().join("cutover.toml"))
@@ -214,7 +237,7 @@ pub(crate) fn whoami() -> String {
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 
-fn answers(port: u16, child: &mut Child) -> bool {
+pub(crate) fn answers(port: u16, child: &mut Child) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(10) {
         if child.try_wait().ok().flatten().is_some() {

@@ -1,0 +1,95 @@
+//! Why an account that can log in does not run our script: asked only after it did not.
+//!
+//! Accounts may be limited to file transfer or to git, have a login shell that only says no, or a start-up file that
+//! ends or replaces the shell even where there is no terminal.
+
+use std::time::Duration;
+
+use russh::ChannelMsg;
+
+use super::Connection;
+use crate::text::printable;
+
+/// Far more than a shell takes to start and say one word.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What an account says that has no shell fits into this many times over.
+const SAID_BYTES_MAX: usize = 64 * 1024;
+/// Printed by any shell that runs what it is told.
+const WORD: &str = "cutover-runs-commands";
+/// The first packet of SFTP: length, SSH_FXP_INIT, version 3. To a shell that runs `echo` it is input nobody reads.
+const SFTP_INIT: &[u8] = &[0, 0, 0, 5, 1, 0, 0, 0, 3];
+/// The type of the answer to it, at the fifth byte.
+const SFTP_VERSION: u8 = 2;
+
+/// What came back for one command, as bytes that the login shell may have added to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Standard output.
+    pub(crate) out: Vec<u8>,
+    /// The error stream.
+    pub(crate) errors: Vec<u8>,
+    /// The exit status, if it ended with one.
+    pub(crate) status: Option<u32>,
+    /// Whether the host refused to start anything.
+    pub(crate) refused: bool,
+    /// Whether it neither ended nor said enough in time.
+    pub(crate) hangs: bool,
+}
+
+/// Starts `command` with `input` and waits for its end, not for long.
+pub(crate) async fn ask(
+    connection: &Connection,
+    command: &str,
+    input: &[u8],
+) -> Result<Answer, russh::Error> {
+    let mut channel = connection.exec(command).await?;
+    // A host that has closed the channel by now has answered all the same.
+    if !input.is_empty() {
+        let _ = channel.data_bytes(input.to_vec()).await;
+    }
+    let _ = channel.eof().await;
+    let mut answer = Answer::default();
+    let listening = async {
+        while let Some(message) = channel.wait().await {
+            match message {
+                ChannelMsg::Data { data } => answer.out.extend_from_slice(&data),
+                ChannelMsg::ExtendedData { data, .. } => answer.errors.extend_from_slice(&data),
+                ChannelMsg::ExitStatus { exit_status } => answer.status = Some(exit_status),
+                ChannelMsg::Failure => answer.refused = true,
+                _ => {}
+            }
+            if answer.out.len().max(answer.errors.len()) > SAID_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    answer.hangs = tokio::time::timeout(ANSWER_TIMEOUT, listening).await.is_err();
+    Ok(answer)
+}
+
+/// Why the account does not run commands, in words; `None` if it does, or if the connection is gone.
+pub(crate) async fn why(connection: &Connection) -> Option<String> {
+    let answer = ask(connection, &format!("echo {WORD}"), SFTP_INIT).await.ok()?;
+    reason(&answer)
+}
+
+/// The same from what came back.
+fn reason(answer: &Answer) -> Option<String> {
+    let has_word = answer.out.windows(WORD.len()).any(|w| w == WORD.as_bytes());
+    if has_word {
+        return None;
+    }
+    if answer.out.get(4) == Some(&SFTP_VERSION) && answer.out.starts_with(&[0, 0]) {
+        return Some("it only transfers files (SFTP)".to_owned());
+    }
+    let how = match (answer.refused, answer.hangs, answer.status) {
+        (true, ..) => "the host does not start a shell for it".to_owned(),
+        (_, true, _) => "its shell neither runs what it is told nor ends".to_owned(),
+        (.., Some(status)) => format!("its shell ends with status {status}"),
+        (.., None) => "its shell ends".to_owned(),
+    };
+    let lines = answer.errors.split(|b| *b == b'\n').chain(answer.out.split(|b| *b == b'\n'));
+    let said: Vec<String> =
+        lines.filter(|l| !l.trim_ascii().is_empty()).take(3).map(|l| printable(l.trim_ascii())).collect();
+    Some(if said.is_empty() { how } else { format!("{how} and says: {}", said.join("; ")) })
+}
