@@ -12,6 +12,8 @@ use crate::text::printable;
 
 /// Far more than a shell takes to start and say one word.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What reads its input to the end gets it then.
+const END_OF_INPUT: Duration = Duration::from_secs(1);
 /// What an account says that has no shell fits into this many times over.
 const SAID_BYTES_MAX: usize = 64 * 1024;
 /// Printed by any shell that runs what it is told.
@@ -42,12 +44,11 @@ pub(crate) async fn ask(
     command: &str,
     input: &[u8],
 ) -> Result<Answer, russh::Error> {
-    let mut channel = connection.exec(command).await?;
+    let (mut channel, writer) = connection.exec(command).await?.split();
     // A host that has closed the channel by now has answered all the same.
     if !input.is_empty() {
-        let _ = channel.data_bytes(input.to_vec()).await;
+        let _ = writer.data_bytes(input.to_vec()).await;
     }
-    let _ = channel.eof().await;
     let mut answer = Answer::default();
     let listening = async {
         while let Some(message) = channel.wait().await {
@@ -61,6 +62,18 @@ pub(crate) async fn ask(
             if answer.out.len().max(answer.errors.len()) > SAID_BYTES_MAX {
                 break;
             }
+        }
+    };
+    // sftp-server(8) ends at the end of its input, whether it has sent its answers or not.
+    let ending = async {
+        tokio::time::sleep(END_OF_INPUT).await;
+        let _ = writer.eof().await;
+    };
+    let listening = async {
+        tokio::pin!(listening, ending);
+        tokio::select! {
+            () = &mut listening => {}
+            () = &mut ending => listening.await,
         }
     };
     answer.hangs = tokio::time::timeout(ANSWER_TIMEOUT, listening).await.is_err();
