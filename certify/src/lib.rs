@@ -4,7 +4,7 @@
 //! - [`record`] runs the tool ([`tool`]) and yields a trace, several times under [`delays`] if it works in parallel;
 //!   [`distinct`] counts how many of these traces differ. [`readers`] read meanwhile, as real processes.
 //! - [`judge`] decides every promise over a trace.
-//! - [`recover`] runs it again on what a power loss or a kill has left, [`failed`] on a disk that fails.
+//! - [`recover`] runs it again on what a power loss or a kill has left, [`failed`] on a disk that fails; [`rerun`] is how.
 //! - [`trace_file`] keeps a recording in a file.
 //! - [`report`] tells a person. [`app`] is the bundled application. [`memory`] keeps the program small, so that it forks
 //!   cheaply.
@@ -23,7 +23,7 @@ pub mod readers;
 pub mod record;
 pub mod recover;
 pub mod report;
-mod rerun;
+pub mod rerun;
 pub mod tool;
 pub mod trace_file;
 pub mod tree;

@@ -93,7 +93,7 @@ fn plan(cli: Cli) -> Result<(Common, Plan), Failure> {
                 shared: Vec::new(),
                 expect,
                 keep: run.keep.map(|keep| keep as usize),
-                reports: Reports { ack: run.ack.clone(), cleanup_pending: None },
+                reports: Reports { ack: run.ack.clone(), ..Reports::default() },
                 limit: run.common.timeout,
                 readers: run.readers,
                 delays: None,

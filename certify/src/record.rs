@@ -46,6 +46,37 @@ pub enum Subject {
     },
 }
 
+/// What a run of the tool is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Action {
+    /// To put a version live.
+    #[default]
+    Deploy,
+    /// To switch back to an earlier release.
+    Rollback,
+    /// To put in order what was left by a run that died.
+    Recover,
+    /// To remove old releases.
+    Prune,
+}
+
+impl Action {
+    /// Its name: of Cutover's command, and in `CERTIFY_ACTION`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deploy => "deploy",
+            Self::Rollback => "rollback",
+            Self::Recover => "recover",
+            Self::Prune => "prune",
+        }
+    }
+
+    /// Whether a run that ends well says with it what is live.
+    pub fn acknowledges(self) -> bool {
+        matches!(self, Self::Deploy | Self::Rollback)
+    }
+}
+
 /// A history to record.
 pub struct Plan {
     /// What is certified.
@@ -85,6 +116,7 @@ impl Plan {
             expect: Expect { shared: SharedRule::DropDown, adds: Adds::none(), mode_mask: 0o7777 },
             keep: Some(3),
             reports: Reports {
+                acknowledges: true,
                 ack: pattern("^(live|nothing to do): "),
                 cleanup_pending: pattern("^live, cleanup pending: "),
             },
@@ -92,6 +124,14 @@ impl Plan {
             readers: false,
             delays: None,
         }
+    }
+}
+
+impl Plan {
+    /// What a run with this number deploys; one that deploys nothing is given the last source, which it has no use for.
+    pub(crate) fn source(&self, deploy: u32) -> &Path {
+        let numbered = (deploy as usize).checked_sub(1).and_then(|at| self.sources.get(at));
+        numbered.or(self.sources.last()).expect("a plan has a source")
     }
 }
 
@@ -245,8 +285,14 @@ pub fn record(
         let deploy = at + 1;
         progress.begins(deploy, of, dir);
         let (before, started) = (last_op(&disk), Instant::now());
-        let task =
-            Task { server: &server, deploy_path: &deploy_path, source: dir, deploy, work: work.path() };
+        let task = Task {
+            server: &server,
+            deploy_path: &deploy_path,
+            source: dir,
+            deploy,
+            action: Action::Deploy,
+            work: work.path(),
+        };
         let command = task.command(&plan.subject).map_err(RecordError::Prepare)?;
         let schedule = plan.delays.map(|delays| delays.of_deploy(deploy)).unwrap_or_default();
         set_delays(&disk, &schedule);
@@ -313,7 +359,7 @@ fn last_op(disk: &Disk) -> u32 {
     disk.with(|fs| fs.trace().last())
 }
 
-fn names_of(path: &Path) -> Vec<Name> {
+pub(crate) fn names_of(path: &Path) -> Vec<Name> {
     use std::os::unix::ffi::OsStrExt;
     path.iter().skip(1).map(|name| Name::from(name.as_bytes())).collect()
 }
@@ -430,6 +476,7 @@ pub(crate) struct Task<'a> {
     pub(crate) deploy_path: &'a Path,
     pub(crate) source: &'a Path,
     pub(crate) deploy: usize,
+    pub(crate) action: Action,
     pub(crate) work: &'a Path,
 }
 
@@ -445,7 +492,7 @@ impl Task<'_> {
                 let config = self.work.join("cutover.toml");
                 std::fs::write(&config, self.cutover_toml()?)?;
                 let mut cutover = Command::new(binary);
-                cutover.arg("deploy").arg("--config").arg(config);
+                cutover.arg(self.action.name()).arg("--config").arg(config);
                 cutover
             }
         };
@@ -463,7 +510,7 @@ impl Task<'_> {
             .env("CERTIFY_DEPLOY_PATH", self.deploy_path)
             .env("CERTIFY_SOURCE", self.source)
             .env("CERTIFY_VERSION", self.deploy.to_string())
-            .env("CERTIFY_ACTION", "deploy");
+            .env("CERTIFY_ACTION", self.action.name());
         Ok(command)
     }
 

@@ -9,44 +9,47 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use simfs::fault::{Hit, Schedule};
-use simfs::{Disk, Fs, MarkKind, Trace};
+use simfs::{CrashState, Crashes, Disk, Fs, MarkKind, Trace, View};
 
 use crate::judge::{Past, Pasts, Promise, Scenario, Verdict, judge};
-use crate::record::{self, DEPLOY_DIR, Plan, RecordError, Times};
-use crate::tool::{self, Ended, Order, Run};
+use crate::record::{self, Action, DEPLOY_DIR, Plan, RecordError, Times};
+use crate::tool::{self, Ended, Order, Reports, Run};
 use crate::tree::show;
 
 /// The most lines of a tool's output that a counterexample quotes.
 const QUOTED_LINES: usize = 8;
 
 /// What all further runs of a subject have in common.
-pub(crate) struct Reruns<'a> {
+pub struct Reruns<'a> {
     /// How the tool is run.
-    pub(crate) plan: &'a Plan,
+    pub plan: &'a Plan,
     /// What the first history was judged by.
-    pub(crate) scenario: &'a Scenario,
+    pub scenario: &'a Scenario,
     /// Whether to stop.
-    pub(crate) interrupted: &'a (dyn Fn() -> bool + Sync),
+    pub interrupted: &'a (dyn Fn() -> bool + Sync),
     /// Told when a run has ended.
-    pub(crate) tick: &'a (dyn Fn() + Sync),
+    pub tick: &'a (dyn Fn() + Sync),
 }
 
 /// One run of the tool.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Step {
-    /// What it is told.
-    pub(crate) deploy: u32,
+pub struct Step {
+    /// Its number, no other run's in a history: that of the source it is told to deploy; greater than all of these for a
+    /// run that is to deploy nothing.
+    pub deploy: u32,
+    /// What it is asked for.
+    pub action: Action,
     /// What fails meanwhile.
-    pub(crate) faults: Schedule,
+    pub faults: Schedule,
     /// What is done as soon as an op hangs; only then may that op go on.
-    pub(crate) when_hanging: Option<WhenHanging>,
+    pub when_hanging: Option<WhenHanging>,
     /// What came before is a history of its own: the trace begins with this run.
-    pub(crate) new_history: bool,
+    pub new_history: bool,
 }
 
 /// What happens to a client while an op hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WhenHanging {
+pub enum WhenHanging {
     /// It is killed.
     KillClient,
     /// All its connections are cut.
@@ -55,26 +58,28 @@ pub(crate) enum WhenHanging {
 
 impl Step {
     /// An undisturbed run.
-    pub(crate) fn deploy(deploy: u32) -> Self {
+    pub fn deploy(deploy: u32) -> Self {
         Self { deploy, ..Self::default() }
     }
 }
 
 /// What further runs have left.
-pub(crate) struct Ran {
+pub struct Ran {
     /// The trace from the last new history on.
-    pub(crate) trace: Trace,
-    pub(crate) scenario: Scenario,
-    pub(crate) times: Times,
+    pub trace: Trace,
+    /// What the judge has to know beside it.
+    pub scenario: Scenario,
+    /// The times of files, for a reboot.
+    pub times: Times,
     /// Each run of the tool: which deploy it was told to do, and how it ended.
-    pub(crate) runs: Vec<(u32, Run)>,
+    pub runs: Vec<(u32, Run)>,
     /// Which faults happened.
-    pub(crate) hits: Vec<Hit>,
+    pub hits: Vec<Hit>,
 }
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     /// It ended well, and broke no promise.
     Held,
     /// It did not; why, one line each.
@@ -87,12 +92,13 @@ pub(crate) enum Fate {
 
 impl Reruns<'_> {
     /// Runs the tool once for each step, one after the other, whether they succeed or not.
-    pub(crate) fn run(&self, disk: Fs, past: Past, steps: &[Step]) -> Result<Ran, RecordError> {
+    pub fn run(&self, disk: Fs, past: Past, steps: &[Step]) -> Result<Ran, RecordError> {
         let work = record::work_dir()?;
         let disk = Disk::new(disk);
         let server = record::start_server(&disk, NonZeroUsize::MIN)?;
         let deploy_path = server.mount_at().join(DEPLOY_DIR);
-        let mut scenario = Scenario { past: Some(Arc::new(past)), ..self.scenario.clone() };
+        let mount = record::names_of(server.mount_at());
+        let mut scenario = Scenario { past: Some(Arc::new(past)), mount, ..self.scenario.clone() };
         let mut times = Times::default();
         times.note(&disk);
         let (mut runs, mut hits) = (Vec::new(), Vec::new());
@@ -108,8 +114,9 @@ impl Reruns<'_> {
             let task = record::Task {
                 server: &server,
                 deploy_path: &deploy_path,
-                source: &self.plan.sources[deploy as usize - 1],
+                source: self.plan.source(deploy),
                 deploy: deploy as usize,
+                action: step.action,
                 work: work.path(),
             };
             let command = task.command(&self.plan.subject).map_err(RecordError::Prepare)?;
@@ -124,8 +131,9 @@ impl Reruns<'_> {
                 }
                 _ => Order::GoOn,
             };
-            let (reports, limit) = (&self.plan.reports, self.plan.limit);
-            let run = tool::run(command, &disk, deploy, reports, limit, &orders);
+            let acknowledges = self.plan.reports.acknowledges && step.action.acknowledges();
+            let reports = Reports { acknowledges, ..self.plan.reports.clone() };
+            let run = tool::run(command, &disk, deploy, &reports, self.plan.limit, &orders);
             // Nothing may wait for us any more, however this goes on.
             disk.release();
             let run = run.map_err(RecordError::Start)?;
@@ -149,7 +157,7 @@ impl Reruns<'_> {
     /// Does something for each job, on as many threads as there are processors, at most two: a run mostly waits for
     /// processes of its own. Each thread has a processor for itself, which everything that it starts inherits: a run is a
     /// conversation of tool, server and disk, and two runs should not meet on one processor. Stops early when interrupted or when one fails.
-    pub(crate) fn each<T: Sync, R: Send>(
+    pub fn each<T: Sync, R: Send>(
         &self,
         jobs: &[T],
         work: impl Fn(&T) -> Result<R, RecordError> + Sync,
@@ -202,8 +210,16 @@ fn processors() -> Vec<CpuSet> {
 }
 
 impl Ran {
+    /// The disk as a power loss has left it in that state, and what was promised before.
+    pub fn reboot(&self, state: &CrashState) -> (Fs, Past) {
+        let crashes = Crashes::new(&self.trace, &simfs::POSIX);
+        let mut disk = Fs::from_cells(View::crash(&crashes, state).cells());
+        self.times.give(&mut disk, state.at);
+        (disk, Pasts::new(&self.trace, &self.scenario).at(state.at))
+    }
+
     /// Whether the last run of the tool succeeded and all promises hold.
-    pub(crate) fn fate(&self) -> Fate {
+    pub fn fate(&self) -> Fate {
         match self.runs.last() {
             Some((deploy, run)) if run.ended != Ended::Exit(0) => match complaint(*deploy, run) {
                 Some(lines) => Fate::Broken(lines),
@@ -214,7 +230,7 @@ impl Ran {
     }
 
     /// Whether the promises hold, but for those given. `although` begins the sentence that says what does not.
-    pub(crate) fn promises(&self, but: &[Promise], although: &str) -> Fate {
+    pub fn promises(&self, but: &[Promise], although: &str) -> Fate {
         let judgement = judge(&self.trace, &self.scenario, &simfs::POSIX);
         let mut unknown = None;
         for row in judgement.rows.iter().filter(|row| !but.contains(&row.promise)) {
@@ -234,7 +250,7 @@ impl Ran {
     }
 
     /// The promises that are broken.
-    pub(crate) fn broken(&self) -> Vec<Promise> {
+    pub fn broken(&self) -> Vec<Promise> {
         let judgement = judge(&self.trace, &self.scenario, &simfs::POSIX);
         let broken = |verdict: &Verdict| matches!(verdict, Verdict::Broken(_));
         let rows = judgement.rows.iter().filter(|row| row.verdicts().any(broken));

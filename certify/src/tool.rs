@@ -17,12 +17,21 @@ use crate::jail::jail;
 const KEPT_OUTPUT: usize = 64 << 10;
 
 /// What a tool says about itself while it runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Reports {
+    /// Whether a run says at all what is live: not one that only cleans up.
+    pub acknowledges: bool,
     /// A line of output that matches means: live now. Exit status 0 means it in any case.
     pub ack: Option<Regex>,
     /// A line of output that matches means: live, but old releases could not be removed.
     pub cleanup_pending: Option<Regex>,
+}
+
+impl Default for Reports {
+    /// By its exit status alone.
+    fn default() -> Self {
+        Self { acknowledges: true, ack: None, cleanup_pending: None }
+    }
 }
 
 /// How a run ended.
@@ -192,7 +201,7 @@ impl Watched {
             pattern.as_ref().is_some_and(|pattern| lines.iter().any(|line| pattern.is_match(line)))
         };
         self.cleanup_pending |= says(&self.reports.cleanup_pending);
-        if !self.acked && (says(&self.reports.ack) || exit == Some(true)) {
+        if self.reports.acknowledges && !self.acked && (says(&self.reports.ack) || exit == Some(true)) {
             self.acked = true;
             marks.push(MarkKind::Ack { deploy: self.deploy });
         }
@@ -269,7 +278,7 @@ mod tests {
         let disk = Disk::new(fs);
         let mut command = Command::new("sh");
         command.args(["-c", line]);
-        let reports = Reports { ack: ack.map(|p| Regex::new(p).unwrap()), cleanup_pending: None };
+        let reports = Reports { ack: ack.map(|p| Regex::new(p).unwrap()), ..Reports::default() };
         let run = run(command, &disk, 1, &reports, limit, &|| Order::GoOn).unwrap();
         let marks = disk.trace().marks().iter().map(|mark| mark.kind.clone()).collect();
         (run, marks)

@@ -135,6 +135,22 @@ impl History {
         self.deploys.partition_point(|deploy| deploy.begin < k).checked_sub(1)
     }
 
+    /// The op by which a release has to be gone that began to go at op `at`, if that is to be its removal: the end of the
+    /// deploy that this happens in. One that was killed or cut off cannot finish what it began; then it is the end of the
+    /// next deploy that succeeds.
+    pub(crate) fn removed_by(&self, at: Seq, scenario: &Scenario) -> Option<Seq> {
+        let index = self.deploy_of(at)?;
+        let deploy = &self.deploys[index];
+        let Some(end) = deploy.end else { return Some(deploy.until) };
+        if end.ok {
+            return Some(end.at.max(at));
+        }
+        let later =
+            self.deploys[index + 1..].iter().filter(|deploy| scenario.deploys_something(deploy.number));
+        let next = later.filter_map(|deploy| deploy.end).find(|end| end.ok);
+        next.map(|end| end.at).or(self.deploys.last().map(|deploy| deploy.until))
+    }
+
     /// What `current` resolves to after op `k`.
     pub(crate) fn current_at(&self, k: Seq) -> &Current {
         let upto = self.current.partition_point(|(at, _)| *at <= k);

@@ -9,7 +9,7 @@ use simfs::{Seq, Trace, View};
 use super::change::Search;
 use super::golden::Golden;
 use super::history::{Current, History};
-use super::protect::{Protected, kept};
+use super::protect::{Protected, kept, kept_count};
 use super::walk::{End, next_change, walk_live};
 use super::words::Words;
 use super::{Counterexample, Promise, Scenario};
@@ -153,12 +153,10 @@ impl Live<'_> {
         })
     }
 
-    /// A change is a removal only if the whole release is gone when the deploy ends, and it was neither live nor
-    /// promised by retention. That the release before the live one stays is another promise.
+    /// A change is a removal only if the whole release is gone when the deploy ends ([`History::removed_by`]), and it was
+    /// neither live nor promised by retention. That the release before the live one stays is another promise.
     fn is_removal(&self, release: usize, at: Seq) -> bool {
-        let Some(deploy) = self.history.deploy_of(at) else { return false };
-        let deploy = &self.history.deploys[deploy];
-        let end = deploy.end.map_or(deploy.until, |end| end.at.max(at));
+        let Some(end) = self.history.removed_by(at, self.scenario) else { return false };
         let known = &self.history.releases[release];
         let gone = match walk_live(self.trace, end, &self.scenario.mount, &known.path).0 {
             End::Dir { ino, .. } => ino != known.golden.ino,
@@ -221,7 +219,9 @@ impl Live<'_> {
                     "{} is gone, though {keep} releases are to be kept",
                     self.history.releases[*missing].name()
                 )
-            } else if left > keep && !end.cleanup_pending {
+            } else if left < kept_count(self.history, cutover, keep) {
+                format!("only {left} releases are there instead of {keep}")
+            } else if left > keep && !end.cleanup_pending && self.scenario.deploys_something(deploy.number) {
                 format!("{left} releases are there instead of {keep}")
             } else {
                 return None;

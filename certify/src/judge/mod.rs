@@ -232,6 +232,12 @@ impl Scenario {
         self.below(b"shared")
     }
 
+    /// Whether a run with this number is to put something live, and to keep as many releases as were declared. Where no
+    /// sources are known, each is.
+    fn deploys_something(&self, deploy: u32) -> bool {
+        self.sources.is_empty() || self.source(deploy).is_some()
+    }
+
     fn source(&self, deploy: u32) -> Option<&Tree> {
         self.sources.get((deploy as usize).checked_sub(1)?).map(|tree| &**tree)
     }

@@ -20,7 +20,9 @@ pub struct Pasts<'t> {
 }
 
 /// What a power loss, or the death of all processes, has left to be kept.
-#[derive(Clone, Debug)]
+///
+/// The default is the past of an empty disk: nothing.
+#[derive(Clone, Debug, Default)]
 pub struct Past {
     /// All releases so far, in the order in which they went live.
     releases: Vec<Release>,

@@ -6,7 +6,7 @@
 
 use simfs::{Seq, Window};
 
-use super::history::History;
+use super::history::{Cutover, History};
 
 /// A release and the crash points at which it has to be complete where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +16,37 @@ pub(crate) struct Protected {
 }
 
 /// The releases that a retention of `keep` holds after the cutovers up to `at`, newest first.
+///
+/// After a rollback it can be told in two ways which are the newest: those that went live last, or those that were made
+/// last. What is meant, a tool does not say, so only what stays either way has to. The two are the same if there was no
+/// rollback.
 pub(crate) fn kept(history: &History, cutover: usize, keep: usize) -> Vec<usize> {
     let last = history.cutovers[cutover];
-    // The newest by the last time each went live.
+    let went_live = |release: &usize| {
+        history.cutovers[..=cutover].iter().rev().any(|c| c.to == *release || c.from == Some(*release))
+    };
+    let made = history.releases.partition_point(|release| release.born <= last.at);
+    let by_age = first(last, (0..made).rev().filter(went_live), keep);
+    let mut kept = by_last_time(history, cutover, keep);
+    kept.retain(|release| by_age.contains(release));
+    kept
+}
+
+/// How many releases a retention of `keep` holds after the cutovers up to `at`, whichever they are.
+pub(crate) fn kept_count(history: &History, cutover: usize, keep: usize) -> usize {
+    by_last_time(history, cutover, keep).len()
+}
+
+/// The newest by the last time each went live.
+fn by_last_time(history: &History, cutover: usize, keep: usize) -> Vec<usize> {
     let earlier = history.cutovers[..cutover].iter().rev().map(|before| before.to);
+    first(history.cutovers[cutover], earlier, keep)
+}
+
+/// What is live, what was before, and then the first of the others.
+fn first(last: Cutover, others: impl Iterator<Item = usize>, keep: usize) -> Vec<usize> {
     let mut kept: Vec<usize> = Vec::new();
-    for release in [last.to].into_iter().chain(last.from).chain(earlier) {
+    for release in [last.to].into_iter().chain(last.from).chain(others) {
         if kept.len() >= keep {
             break;
         }

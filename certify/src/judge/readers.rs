@@ -11,7 +11,8 @@
 //! The first two have to find in each place what their release had there when it went live: the same bytes, mode and
 //! type, and nothing where it had nothing. The one exception is a *lawful prune* of that release: an op that takes
 //! something out of it while it is neither live nor promised to stay (by retention, or as the release before the live
-//! one), in a deploy at whose end it is gone, and not live in between. From that op on something may be missing, until
+//! one), in a deploy at whose end it is gone, and not live in between; after one that fails, the next that succeeds may
+//! finish it. From that op on something may be missing, until
 //! the release is whole again. It may never be something else: a prune that overwrites before it removes, or a release
 //! name that comes to mean another tree, is a mixed view. The third reader has to find a file of a permitted release, or
 //! nothing where that release has nothing; that its files come from different releases across a cutover is counted, and
@@ -398,9 +399,9 @@ impl<'a> Pass<'a> {
         if self.protected.iter().any(|p| p.release == release && p.window.lo <= at && at <= p.window.hi) {
             return Some(PROMISED);
         }
-        let Some(deploy) = self.history.deploy_of(at) else { return Some("no deploy was running") };
-        let deploy = &self.history.deploys[deploy];
-        let end = deploy.end.map_or(deploy.until, |end| end.at.max(at));
+        let Some(end) = self.history.removed_by(at, self.scenario) else {
+            return Some("no deploy was running");
+        };
         let stretches = self.history.current.iter().enumerate();
         let live =
             stretches.filter(|(_, (_, current))| *current == Current::Release(release)).any(|(n, _)| {

@@ -10,6 +10,7 @@
 //! - [`readers`]: processes that read while something is deployed.
 //! - [`random_histories`]: the engine keeps its promises on histories that nobody thought of. [`history`] is such a
 //!   history as a value, and `regressions/` keeps those that were not kept once.
+//! - [`sequences`]: the same on one host through kills, cuts, power losses and rollbacks, in any order.
 //! - [`traces`]: the trace file of a run gives the verdicts of that run.
 //!
 //! [`room`] runs programs and [`processes`] watches them. Both programs have to be built: `cargo test --workspace`
@@ -27,6 +28,7 @@ mod processes;
 mod random_histories;
 mod readers;
 mod room;
+mod sequences;
 mod size;
 mod traces;
 

@@ -154,7 +154,7 @@ fn history() -> impl Strategy<Value = History> {
 }
 
 /// Recording in this process, which has threads, needs the right to mount.
-fn can_record() -> bool {
+pub(crate) fn can_record() -> bool {
     if !rustix::process::geteuid().is_root() {
         skip("needs root: a program with threads cannot enter a user namespace");
         return false;

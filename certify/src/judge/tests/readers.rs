@@ -174,7 +174,15 @@ impl Witness {
             return false;
         };
         let end = trace.marks().iter().find_map(|mark| match mark.kind {
-            MarkKind::End { deploy: ended, .. } if ended == deploy => Some(mark.after.max(at)),
+            MarkKind::End { deploy: ended, ok: true, .. } if ended == deploy => Some(mark.after.max(at)),
+            // Its own has failed, so a later one has to end well.
+            MarkKind::End { deploy: ended, ok: false, .. } if ended == deploy => {
+                let later = trace.marks().iter().find_map(|later| match later.kind {
+                    MarkKind::End { deploy: other, ok: true, .. } if other > deploy => Some(later.after),
+                    _ => None,
+                });
+                Some(later.unwrap_or(trace.last()))
+            }
             MarkKind::Begin { deploy: next } if next == deploy + 1 => Some(mark.after),
             _ => None,
         });
