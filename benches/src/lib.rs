@@ -5,6 +5,7 @@
 mod app;
 mod history;
 mod host;
+mod openssh;
 mod place;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 pub use app::App;
 pub use history::{Barrier, History};
 pub use host::Host;
+pub use openssh::OpenSsh;
 pub use place::Place;
 
 /// Where real directories are made: `CUTOVER_BENCH_DIR`, or `/dev/shm`, or where temporary files go.
