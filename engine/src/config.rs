@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::plan::{KEEP, KEEP_MIN};
 use crate::ssh::Address;
 
 /// The only version there is.
@@ -15,8 +16,18 @@ const VERSION: i64 = 1;
 /// Six beats of the client: an hour's suspend is found out, a moment without network is not.
 const SILENCE: Duration = Duration::from_mins(3);
 const TOP_KEYS: &[&str] = &["version", "defaults", "targets"];
-const TARGET_KEYS: &[&str] =
-    &["host", "port", "user", "path", "source", "identity", "known_hosts", "durability", "unreadable"];
+const TARGET_KEYS: &[&str] = &[
+    "host",
+    "port",
+    "user",
+    "path",
+    "source",
+    "identity",
+    "known_hosts",
+    "keep",
+    "durability",
+    "unreadable",
+];
 
 /// Where a release goes, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +40,8 @@ pub struct Target {
     pub path: String,
     /// The directory to deploy.
     pub source: PathBuf,
+    /// How many releases remain after a deploy.
+    pub keep: usize,
     /// After so long without a word from this client the host ends its run and gives the lock back. No key sets it.
     pub silence: Duration,
     /// What to do where nothing can be made durable.
@@ -91,6 +104,7 @@ struct RawTarget {
     durability: Durability,
     #[serde(default)]
     unreadable: Unreadable,
+    keep: Option<usize>,
 }
 
 fn ssh_port() -> u16 {
@@ -276,6 +290,10 @@ impl Blame<'_> {
         if raw.source.is_empty() {
             return Err(fail("source", "is empty"));
         }
+        let keep = raw.keep.unwrap_or(KEEP);
+        if keep < KEEP_MIN {
+            return Err(fail("keep", "is less than 2: what is live and what was live before always stay"));
+        }
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let local = |text: &str| local_path(folder, text);
         let known_hosts = raw.known_hosts.unwrap_or_else(|| "~/.ssh/known_hosts".to_owned());
@@ -293,6 +311,7 @@ impl Blame<'_> {
             source: folder.join(&raw.source),
             durability: raw.durability,
             unreadable: raw.unreadable,
+            keep,
         })
     }
 }

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Target;
 use crate::error::{Cause, DeployError, Live};
-use crate::plan::{self, Plan, Step, Wish};
+use crate::plan::{self, Course, Plan, Step, Wish};
 use crate::release::ReleaseId;
 use crate::session::{Failure, Session};
 use crate::source::Source;
@@ -15,8 +15,6 @@ use crate::text::printable;
 /// How a deploy is to be done.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Print the plan and change nothing.
-    pub dry_run: bool,
     /// Print the plan, then carry it out.
     pub verbose: bool,
 }
@@ -26,13 +24,11 @@ pub struct Options {
 pub enum Outcome {
     /// The new release is live.
     Live {
-        /// What could not be cleaned up, if anything.
+        /// What could not be cleaned up, if anything, and what `current` points to.
         cleanup: Option<String>,
     },
     /// What is live is equal to the source.
     NothingToDo,
-    /// The plan was printed.
-    Planned,
 }
 
 /// Deploys to one target; `say` gets the lines for standard output, each at once when it is true.
@@ -54,9 +50,8 @@ pub async fn deploy(
     };
     match prepared {
         Err(cause) => Err(DeployError::new(cause, live)),
-        Ok(None) => Ok(Outcome::Planned),
         // From here on a signal waits: it is a matter of moments, and then the outcome is known.
-        Ok(Some(ready)) => {
+        Ok(ready) => {
             let _ignore = signals_held();
             cut_over(ready, say, live).await
         }
@@ -74,27 +69,24 @@ async fn prepare(
     options: &Options,
     say: &mut (dyn FnMut(&str) + Send),
     live: &mut Live,
-) -> Result<Option<Ready>, Cause> {
+) -> Result<Ready, Cause> {
     let folder = target.source.clone();
     let source =
         tokio::task::spawn_blocking(move || Source::scan(&folder)).await.map_err(std::io::Error::other)??;
     let source = Arc::new(source);
     let mut session = Session::connect(target).await?;
-    let host = session.open(source.manifest(), options.dry_run).await?;
+    let host = session.open(source.manifest(), false).await?;
     *live = Live::of(&host.current);
 
-    let mut wish = Wish { now: ReleaseId::now(), used: Vec::new(), full: false };
+    let mut wish = Wish { now: ReleaseId::now(), used: Vec::new(), full: false, keep: target.keep };
     loop {
         let plan = session.refused(plan::plan(&host, source.manifest(), &wish))?;
-        if options.dry_run || options.verbose {
+        if options.verbose {
             plan.to_string().lines().for_each(&mut *say);
-        }
-        if options.dry_run {
-            return Ok(None);
         }
         let plan = Arc::new(plan);
         match place(&mut session, &plan, &source).await {
-            Ok(()) => return Ok(Some(Ready { session, plan })),
+            Ok(()) => return Ok(Ready { session, plan }),
             Err(Failure::Drifted(_)) if plan.base().is_some() => {
                 // The base changed under the copy. Nothing of it can be relied on: everything is uploaded.
                 session.abandon(plan.release()).await;
@@ -116,7 +108,7 @@ async fn prepare(
 async fn place(session: &mut Session, plan: &Arc<Plan>, source: &Arc<Source>) -> Result<(), Failure> {
     let steps = plan.steps();
     if plan.is_nothing_to_do() {
-        return session.prepare_only(plan, before(steps, &Step::Link)).await;
+        return session.prepare_only(plan, before_cutover(steps)).await;
     }
     session.place(plan, before(steps, &Step::Seal), source).await
 }
@@ -128,9 +120,12 @@ fn before<'a>(steps: &'a [Step], step: &Step) -> &'a [Step] {
 
 /// The steps from the seal (or, with nothing to do, from the link) on.
 fn cutover_steps(plan: &Plan) -> &[Step] {
-    let first = |s: &Step| matches!(s, Step::Seal | Step::Link);
-    let start = plan.steps().iter().position(first).unwrap_or_default();
-    plan.steps().get(start..).unwrap_or_default()
+    plan.steps().get(before_cutover(plan.steps()).len()..).unwrap_or_default()
+}
+
+fn before_cutover(steps: &[Step]) -> &[Step] {
+    let first = |s: &Step| matches!(s, Step::Seal | Step::Stay(_) | Step::Link);
+    steps.get(..steps.iter().position(first).unwrap_or_default()).unwrap_or_default()
 }
 
 async fn cut_over(
@@ -139,35 +134,50 @@ async fn cut_over(
     live: Live,
 ) -> Result<Outcome, DeployError> {
     let Ready { mut session, plan } = ready;
-    let id = plan.release().clone();
+    let text = plan.release().link_text();
     let nothing = plan.is_nothing_to_do();
     let mut report = |reported: &str| {
-        let text = id.link_text();
         if reported == "live" {
             say(&format!("live: {text}"));
         } else {
             say(&format!("nothing to do: {text} is live and equal to the source"));
         }
     };
-    let seen = session.cut_over(&plan, cutover_steps(&plan), &mut report).await;
-    if seen.reported {
-        let cleanup = match seen.failure {
+    let cleanup = carry_out(&mut session, plan.course(), cutover_steps(&plan), &mut report, live).await?;
+    session.close().await;
+    let cleanup = cleanup.map(|cause| format!("{cause}; current points to {text}"));
+    Ok(if nothing && cleanup.is_none() { Outcome::NothingToDo } else { Outcome::Live { cleanup } })
+}
+
+/// Carries out the last steps of a course, those with its cutover if it has one; `report` is called the moment the
+/// host says that the cutover is durable. What failed after that is no error of the cutover, and comes back.
+///
+/// # Errors
+/// If it did not come that far, with what is live then; `live` is what was live before.
+pub(crate) async fn carry_out(
+    session: &mut Session,
+    course: &Course,
+    steps: &[Step],
+    report: &mut (dyn FnMut(&str) + Send),
+    live: Live,
+) -> Result<Option<Cause>, DeployError> {
+    let seen = session.cut_over(course, steps, report).await;
+    let Some(id) = course.release().filter(|_| !seen.reported) else {
+        return Ok(match seen.failure {
             None => None,
-            Some(failure) => Some(session.cause(failure).await.to_string()),
-        };
-        session.close().await;
-        return Ok(match (nothing, cleanup) {
-            (true, None) => Outcome::NothingToDo,
-            (_, cleanup) => Outcome::Live { cleanup },
+            Some(failure) => Some(session.cause(failure).await),
         });
-    }
+    };
     let failure = seen.failure.unwrap_or_else(|| Failure::Failed("not-current".to_owned()));
-    let before_rename = !seen.renaming && !matches!(failure, Failure::Lost { .. });
+    let lost = matches!(failure, Failure::Lost { .. });
+    let before_rename = !seen.renaming && !lost;
+    // Before and after it, `current` points to the same release.
+    let stays = steps.iter().any(|s| matches!(s, Step::Stay(_)));
     let old_text = if let Live::Untouched(text) = &live { text.clone() } else { None };
     let live = match (&failure, seen.current) {
-        _ if before_rename => live,
+        _ if before_rename || (lost && stays) => live,
         (Failure::Lost { .. }, _) => Live::Uncertain(format!(
-            "the connection was lost during the cutover to {}; run the deploy again to settle it",
+            "the connection was lost during the cutover to {}; `cutover recover` or the next deploy settles it",
             id.link_text()
         )),
         // The rename itself failed, and the link is what it was.
@@ -180,15 +190,15 @@ async fn cut_over(
             Live::Uncertain("the host did not say what it points to after the cutover failed".to_owned())
         }
     };
-    if before_rename && !nothing {
-        session.abandon(&id).await;
+    if before_rename && steps.contains(&Step::Seal) {
+        session.abandon(id).await;
     }
     let cause = session.cause(failure).await;
     Err(DeployError::new(cause, live))
 }
 
 /// Ctrl-C, SIGTERM or SIGHUP.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     let wait = |kind| async move {
         match signal(kind) {
             Ok(mut signals) => {
@@ -205,7 +215,7 @@ async fn interrupted() {
 }
 
 /// Signals are caught, and so have no effect, while these streams live.
-fn signals_held() -> Vec<tokio::signal::unix::Signal> {
+pub(crate) fn signals_held() -> Vec<tokio::signal::unix::Signal> {
     [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
         .into_iter()
         .filter_map(|kind| signal(kind).ok())

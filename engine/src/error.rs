@@ -32,6 +32,18 @@ impl Live {
     }
 }
 
+impl Live {
+    /// The same where nothing was to become live.
+    pub fn state(&self) -> String {
+        match self {
+            Self::NotSeen => "`current` on the host was not touched".to_owned(),
+            Self::Untouched(Some(text)) => format!("current points to {}", printable(text)),
+            Self::Untouched(None) => "there is no `current` yet".to_owned(),
+            Self::Uncertain(_) => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -198,6 +210,17 @@ impl DeployError {
                 "move it away; `current` has to be free or a symbolic link".to_owned()
             }
             Cause::Refused { refusal: Refusal::Room { .. }, .. } => "free room on the host".to_owned(),
+            Cause::Refused {
+                refusal: Refusal::NoSuchRelease(_) | Refusal::NothingOlder(_) | Refusal::NotComplete { .. },
+                ..
+            } => "`cutover releases` says what is there, and which of it is complete".to_owned(),
+            Cause::Refused { refusal: Refusal::Damaged { .. }, .. } => {
+                "deploy that version again, or choose another release; `cutover verify` lists all differences"
+                    .to_owned()
+            }
+            Cause::Refused { refusal: Refusal::NothingLive, .. } => {
+                "deploy, or roll back to a complete release, first".to_owned()
+            }
             Cause::Source(SourceError::Changed { .. })
             | Cause::Pack(PackError::Source(SourceError::Changed { .. })) => {
                 "deploy when nothing writes into the source any more".to_owned()
@@ -249,6 +272,8 @@ pub(crate) fn step_in_words(code: &str) -> String {
         "sync-rename" => "making the cutover durable",
         "not-current" => "the check of `current` after the cutover",
         "mark" => "marking the release as live",
+        "forget" => "removing the notes about unfinished releases",
+        "gone" => "looking at the release, which is not there any more,",
         "prune" => "removing old releases",
         "log" => "writing the log",
         "unstage" => "removing the staging folder",

@@ -11,10 +11,13 @@
 //! - Cutover removes only what it made itself (see [`remote`] on the folder `unfinished`).
 
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod deploy;
 pub mod diff;
+pub mod drift;
 pub mod error;
+pub mod history;
 pub mod manifest;
 pub mod path;
 pub mod plan;

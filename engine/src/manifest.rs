@@ -128,6 +128,11 @@ impl Manifest {
         Ok(Self(entries))
     }
 
+    /// The tree with nothing in it but its root.
+    pub fn empty() -> Self {
+        Self(BTreeMap::from([(RelPath::root(), Entry::Dir { mode: 0o755, mtime: 0 })]))
+    }
+
     /// The entries, sorted by path: a directory comes before what is in it.
     pub fn entries(&self) -> &BTreeMap<RelPath, Entry> {
         &self.0

@@ -2,12 +2,17 @@
 //!
 //! Invariant, checked by the only constructor: between the last write and a [`Step::Rename`] there is a
 //! [`Step::Barrier`], the tree was verified, and nothing is called live before [`Step::SyncCurrent`]. A plan with a
-//! cutover that no barrier covers cannot be built.
+//! cutover that no barrier covers cannot be built. The same holds for every other [`Course`]: rollback, recover, prune.
 
-use std::collections::BTreeSet;
+mod leftovers;
+mod retention;
+mod switch;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::diff::{self, Changes};
+use crate::history::{Event, Record};
 use crate::manifest::{Entry, Manifest};
 use crate::path::RelPath;
 use crate::release::ReleaseId;
@@ -15,8 +20,14 @@ use crate::remote::observed::{Current, Observed};
 use crate::shared::{self, SharedLinks};
 use crate::text::{human_bytes, printable};
 
-/// How many releases remain.
+pub use leftovers::leftovers;
+pub use retention::{complete_releases, live_id, previous};
+pub use switch::{Rollback, prune, recover, rollback, rollback_target};
+
+/// How many releases remain, unless something else is asked for.
 pub const KEEP: usize = 3;
+/// The fewest that can be asked for: what is live, and what was live before it.
+pub const KEEP_MIN: usize = 2;
 
 /// One verb on the host. What is durable after each is said in `remote/lib.sh`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +51,11 @@ pub enum Step {
     },
     /// Compare the release with the manifest: hashes of what was uploaded, type, size, mode and time of everything.
     Verify,
+    /// This release is equal to its seal: type, size, mode and time of everything in it, and hashes where asked for.
+    /// Compared when the plan was made, under the lock.
+    Check(ReleaseId),
+    /// `current` resolves to this release, and will after the next rename: nothing is switched, only made durable.
+    Stay(ReleaseId),
     /// Put the manifest beside the releases.
     Seal,
     /// Make the temporary link.
@@ -58,10 +74,12 @@ pub enum Step {
     Unstage,
     /// Create the marker, durably.
     Mark,
+    /// Remove the notes of releases that are whole, and durably marked.
+    Forget(Vec<ReleaseId>),
     /// Remove old releases.
     Prune(Vec<ReleaseId>),
     /// Append to the audit log.
-    Log,
+    Log(Record),
 }
 
 impl Step {
@@ -79,6 +97,20 @@ impl Step {
                 | Self::Link
         )
     }
+
+    /// Whether it is about the course's own release.
+    fn needs_release(&self) -> bool {
+        !matches!(
+            self,
+            Self::Recover(_)
+                | Self::SweepPrivate(_)
+                | Self::Sweep(_)
+                | Self::Barrier(_)
+                | Self::Forget(_)
+                | Self::Prune(_)
+                | Self::Log(_)
+        )
+    }
 }
 
 /// Why steps are not a plan: a defect of this program, never of the host.
@@ -93,6 +125,9 @@ pub enum StepsError {
     /// Something is reported, marked or pruned before the cutover is durable.
     #[error("a report or a removal before the cutover is durable")]
     Early,
+    /// A step about the course's release, and the course has none.
+    #[error("a step without a release")]
+    Nameless,
 }
 
 /// Why there is no plan for a host in this state.
@@ -112,9 +147,65 @@ pub enum Refusal {
     /// No id is newer than the newest release.
     #[error("release {0} is not a date, no id can be newer")]
     NoNewerId(ReleaseId),
+    /// There is no such release.
+    #[error("there is no release {0}")]
+    NoSuchRelease(ReleaseId),
+    /// A rollback, and nothing it could go to.
+    #[error("{0}")]
+    NothingOlder(String),
+    /// A release that does not count.
+    #[error("release {id} {why}")]
+    NotComplete {
+        /// Which.
+        id: ReleaseId,
+        /// What is missing.
+        why: &'static str,
+    },
+    /// A release that is not what its seal says.
+    #[error("release {id} is not what its seal says: {paths}")]
+    Damaged {
+        /// Which.
+        id: ReleaseId,
+        /// The first paths that differ.
+        paths: String,
+    },
+    /// No release of ours is live, and so none is old, or could be compared.
+    #[error("`current` does not lead to a sealed release")]
+    NothingLive,
     /// A defect of this program.
     #[error(transparent)]
     Steps(#[from] StepsError),
+}
+
+/// Steps in an order that was checked, and the release they make live (or find live).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Course {
+    release: Option<ReleaseId>,
+    steps: Vec<Step>,
+}
+
+impl Course {
+    /// The only way to one.
+    ///
+    /// # Errors
+    /// The first rule that the steps break.
+    pub fn new(release: Option<ReleaseId>, steps: Vec<Step>) -> Result<Self, StepsError> {
+        check(&steps)?;
+        if release.is_none() && steps.iter().any(Step::needs_release) {
+            return Err(StepsError::Nameless);
+        }
+        Ok(Self { release, steps })
+    }
+
+    /// What it makes live, or finds live; `None` if it leaves `current` alone.
+    pub fn release(&self) -> Option<&ReleaseId> {
+        self.release.as_ref()
+    }
+
+    /// The verbs in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
 }
 
 /// What a deploy will do. Printable; applied as it is.
@@ -125,7 +216,16 @@ pub struct Plan {
     changes: Changes,
     shared: SharedLinks,
     extras: usize,
-    steps: Vec<Step>,
+    replaced: BTreeSet<RelPath>,
+    removed: BTreeMap<RelPath, Weight>,
+    course: Course,
+}
+
+/// How much is at a path and below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Weight {
+    files: usize,
+    bytes: u64,
 }
 
 /// What a plan is made from, beside the host's state and the source.
@@ -137,6 +237,8 @@ pub struct Wish {
     pub used: Vec<ReleaseId>,
     /// Whether to upload everything, because the base turned out to differ from its seal while it was copied.
     pub full: bool,
+    /// How many releases remain: at least what is live and what was live before it.
+    pub keep: usize,
 }
 
 impl Plan {
@@ -157,12 +259,17 @@ impl Plan {
 
     /// The verbs in order.
     pub fn steps(&self) -> &[Step] {
-        &self.steps
+        self.course.steps()
+    }
+
+    /// The verbs, and what they are about.
+    pub fn course(&self) -> &Course {
+        &self.course
     }
 
     /// Whether the source is live already.
     pub fn is_nothing_to_do(&self) -> bool {
-        self.steps.contains(&Step::ReportSame)
+        self.steps().contains(&Step::ReportSame)
     }
 }
 
@@ -171,19 +278,20 @@ impl Plan {
 /// # Errors
 /// The first rule that the steps break.
 pub fn check(steps: &[Step]) -> Result<(), StepsError> {
-    let (mut covered, mut verified, mut renamed, mut durable) = (false, true, false, false);
+    let (mut covered, mut verified, mut renamed, mut durable) = (false, false, false, false);
     for step in steps {
         match step {
             Step::Barrier(_) => covered = true,
-            Step::Verify => verified = true,
+            Step::Verify | Step::Check(_) | Step::Stay(_) => verified = true,
             Step::Copy(_) | Step::Upload | Step::Put { .. } => verified = false,
             Step::Rename if !covered => return Err(StepsError::Uncovered),
             Step::Rename if !verified => return Err(StepsError::Unverified),
             Step::Rename => (renamed, durable) = (true, false),
             Step::SyncCurrent => durable = renamed,
-            Step::ReportLive | Step::ReportSame | Step::Mark | Step::Prune(_) | Step::Unstage | Step::Log
-                if !durable =>
-            {
+            Step::ReportLive | Step::ReportSame | Step::Mark | Step::Prune(_) | Step::Unstage if !durable => {
+                return Err(StepsError::Early);
+            }
+            Step::Log(Record { event: Event::Deploy { .. } | Event::Rollback, .. }) if !durable => {
                 return Err(StepsError::Early);
             }
             _ => {}
@@ -209,36 +317,23 @@ pub fn plan(host: &Observed, source: &Manifest, wish: &Wish) -> Result<Plan, Ref
     let against = sealed_base
         .filter(|_| !wish.full)
         .and_then(|(base, seal)| Some((base, diff::against(&wanted, seal, &base.tree)?)));
-    let complete = complete_releases(host);
     let barrier = barrier(host);
-
-    let mut steps = Vec::new();
-    if let Some((base, _)) = sealed_base
-        && !host.markers.contains(&base.id)
-    {
-        steps.push(Step::Recover(base.id.clone()));
-    }
-    let private: Vec<Vec<u8>> = leftovers(host);
-    if !private.is_empty() {
-        steps.push(Step::SweepPrivate(private));
-    }
-    // Sealed and marked is complete, note or no note: the note is older than a power loss.
-    let is_done =
-        |id: &ReleaseId| complete.contains(id) || (host.seals.contains(id) && host.markers.contains(id));
-    let swept: Vec<ReleaseId> =
-        host.unfinished.iter().filter(|id| !is_done(id) && !is_live(host, id)).cloned().collect();
-    if !swept.is_empty() {
-        steps.push(Step::Sweep(swept));
-    }
+    let (mut steps, forgotten) = leftovers(host);
 
     let extras =
         against.as_ref().map_or(0, |(b, _)| b.seal.as_ref().map_or(0, |seal| b.tree.beside(seal).count()));
+    let (mut replaced, mut removed) = (BTreeSet::new(), BTreeMap::new());
+    if let Some((base, changes)) = &against
+        && let Some(seal) = &base.seal
+    {
+        replaced = changes.put.iter().filter(|p| base.tree.contains(p)).cloned().collect();
+        removed = changes.remove.iter().map(|p| (p.clone(), Weight::of(seal, p))).collect();
+    }
     let (release, base, changes) = match against {
         Some((base, changes)) if changes.is_empty() => {
-            // The run before may have died, or failed to make its rename durable: a fresh rename is, for certain.
-            steps.extend([Step::Link, Step::Barrier(barrier), Step::Rename, Step::SyncCurrent]);
-            steps.extend([Step::ReportSame, Step::Mark]);
-            let prune = prunable(host, &complete, &base.id);
+            steps.extend(stay(&base.id, barrier));
+            steps.extend((!forgotten.is_empty()).then_some(Step::Forget(forgotten)));
+            let prune = retention::prunable(host, wish.keep, &[Some(&base.id), previous(host).as_ref()]);
             steps.extend((!prune.is_empty()).then_some(Step::Prune(prune)));
             (base.id.clone(), Some(base.id.clone()), changes)
         }
@@ -254,14 +349,47 @@ pub fn plan(host: &Observed, source: &Manifest, wish: &Wish) -> Result<Plan, Ref
             steps.extend([Step::Upload, Step::Put { all: base.is_none() }, Step::Verify, Step::Seal]);
             steps.extend([Step::Link, Step::Barrier(barrier), Step::Rename, Step::SyncCurrent]);
             steps.extend([Step::ReportLive, Step::Unstage, Step::Mark]);
-            let prune = prunable(host, &complete, &id);
+            steps.extend((!forgotten.is_empty()).then_some(Step::Forget(forgotten)));
+            let was = live_id(host).cloned();
+            let prune = retention::prunable(host, wish.keep, &[Some(&id), was.as_ref()]);
             steps.extend((!prune.is_empty()).then_some(Step::Prune(prune)));
-            steps.push(Step::Log);
+            let event = Event::Deploy { base: base.clone() };
+            steps.push(Step::Log(Record { newest: id.clone(), event, live: Some(id.clone()), was }));
             (id, base, changes)
         }
     };
-    check(&steps)?;
-    Ok(Plan { release, base, changes, shared, extras, steps })
+    let course = Course::new(Some(release.clone()), steps)?;
+    Ok(Plan { release, base, changes, shared, extras, replaced, removed, course })
+}
+
+/// `current` is renamed onto itself. The run before may have died, or failed to make its rename durable: a fresh
+/// rename is, for certain.
+fn stay(id: &ReleaseId, barrier: Vec<&'static str>) -> [Step; 7] {
+    [
+        Step::Stay(id.clone()),
+        Step::Link,
+        Step::Barrier(barrier),
+        Step::Rename,
+        Step::SyncCurrent,
+        Step::ReportSame,
+        Step::Mark,
+    ]
+}
+
+impl Weight {
+    /// What `manifest` has at `path` and below.
+    fn of(manifest: &Manifest, path: &RelPath) -> Self {
+        // A path sorts before what is below it, with others between them that only begin alike.
+        let alike =
+            manifest.entries().range(path..).take_while(|(p, _)| p.as_bytes().starts_with(path.as_bytes()));
+        let below = |p: &RelPath| {
+            path.is_root() || matches!(p.as_bytes().get(path.as_bytes().len()), None | Some(b'/'))
+        };
+        alike.filter(|(p, _)| below(p)).fold(Self::default(), |sum, (_, entry)| match entry {
+            Entry::File { size, .. } => Self { files: sum.files + 1, bytes: sum.bytes.saturating_add(*size) },
+            _ => sum,
+        })
+    }
 }
 
 /// The application's tree and the links into `shared/`.
@@ -272,38 +400,6 @@ fn with_links(source: &Manifest, shared: &SharedLinks) -> Manifest {
     Manifest::new(all).unwrap_or_else(|_| source.clone())
 }
 
-fn live_identity(host: &Observed) -> Option<&String> {
-    if let Current::Link { identity, .. } = &host.current { identity.as_ref() } else { None }
-}
-
-/// Whether `current` resolves to a release: by device and inode, and by what the host calls the base. A host that
-/// contradicts itself must not lose what is live.
-fn is_live(host: &Observed, id: &ReleaseId) -> bool {
-    let live = live_identity(host);
-    (live.is_some() && host.releases.get(id) == live) || host.base.as_ref().is_some_and(|base| base.id == *id)
-}
-
-/// Releases that count: ours, sealed and marked, or sealed and live.
-fn complete_releases(host: &Observed) -> BTreeSet<ReleaseId> {
-    let live = host.base.as_ref().filter(|b| b.seal.is_some()).map(|b| &b.id);
-    let counts =
-        |id: &&ReleaseId| host.seals.contains(*id) && (host.markers.contains(*id) || Some(*id) == live);
-    host.releases.keys().filter(counts).cloned().collect()
-}
-
-/// What goes: all but the new one, the live one and the newest, [`KEEP`] in all. Compared by device and inode.
-fn prunable(host: &Observed, complete: &BTreeSet<ReleaseId>, new: &ReleaseId) -> Vec<ReleaseId> {
-    let others = || complete.iter().rev().filter(|id| *id != new);
-    let kept_live = others().filter(|id| is_live(host, id)).count();
-    let more = KEEP.saturating_sub(1 + kept_live);
-    others().filter(|id| !is_live(host, id)).skip(more).cloned().collect()
-}
-
-fn leftovers(host: &Observed) -> Vec<Vec<u8>> {
-    let staging = host.staging.iter().map(|n| [b"staging/", n.as_slice()].concat());
-    staging.chain(host.temporary_links.iter().cloned()).collect()
-}
-
 fn barrier(host: &Observed) -> Vec<&'static str> {
     match (host.has_syncfs, host.one_file_system) {
         (false, _) => vec![],
@@ -312,20 +408,17 @@ fn barrier(host: &Observed) -> Vec<&'static str> {
     }
 }
 
+/// Every id that was ever given on the host, as far as it knows.
+fn taken(host: &Observed) -> impl Iterator<Item = ReleaseId> {
+    let staged = host.staging.iter().filter_map(|n| ReleaseId::parse(n));
+    let known = host.releases.keys().chain(&host.seals).chain(&host.markers).chain(&host.unfinished);
+    known.chain(&host.last_logged).cloned().chain(staged)
+}
+
 fn new_id(host: &Observed, wish: &Wish) -> Result<ReleaseId, Refusal> {
-    let staged: Vec<ReleaseId> = host.staging.iter().filter_map(|n| ReleaseId::parse(n)).collect();
-    let taken = || {
-        host.releases
-            .keys()
-            .chain(&host.seals)
-            .chain(&host.markers)
-            .chain(&host.unfinished)
-            .chain(&host.last_logged)
-            .chain(&staged)
-            .chain(&wish.used)
-    };
-    ReleaseId::after(&wish.now, taken())
-        .ok_or_else(|| Refusal::NoNewerId(taken().max().cloned().unwrap_or_else(|| wish.now.clone())))
+    let taken: Vec<ReleaseId> = taken(host).chain(wish.used.iter().cloned()).collect();
+    ReleaseId::after(&wish.now, &taken)
+        .ok_or_else(|| Refusal::NoNewerId(taken.iter().max().unwrap_or(&wish.now).clone()))
 }
 
 /// Both the copy and the upload are on the disk at one moment.
@@ -345,6 +438,21 @@ fn check_room(host: &Observed, changes: &Changes, copies: bool) -> Result<(), Re
     }
 }
 
+impl Plan {
+    /// What is uploaded for `path`: a file's length, or how many files a new directory holds.
+    fn weight(&self, path: &RelPath) -> String {
+        let weight = Weight::of(&self.changes.manifest, path);
+        if weight.files == 0 { String::new() } else { format!(" ({weight})") }
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files = if self.files == 1 { String::new() } else { format!("{} files, ", self.files) };
+        write!(f, "{files}{}", human_bytes(self.bytes))
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |p: &BTreeSet<RelPath>| {
@@ -356,21 +464,28 @@ impl fmt::Display for Plan {
             (Some(base), _) => writeln!(f, "release {} from a copy of {base}", self.release)?,
             (None, _) => writeln!(f, "release {} from a full upload", self.release)?,
         }
+        let upload = count(&self.changes.upload);
         writeln!(
             f,
-            "upload {} of {} files, {}",
-            count(&self.changes.upload),
+            "upload {upload} of {} files, {}",
             count(&total),
             human_bytes(self.changes.upload_bytes())
         )?;
         let is_link = |p: &RelPath| self.shared.links.contains_key(p);
         if self.base.is_some() {
             for path in self.changes.put.iter().filter(|p| !is_link(p)) {
+                let word = if self.replaced.contains(path) { "change" } else { "add   " };
                 let why = if self.changes.drifted.contains(path) { " (drifted on the host)" } else { "" };
-                writeln!(f, "  put    {path}{why}")?;
+                writeln!(f, "  {word} {path}{}{why}", self.weight(path))?;
             }
         }
-        self.changes.remove.iter().try_for_each(|p| writeln!(f, "  remove {p}"))?;
+        for (path, weight) in &self.removed {
+            writeln!(
+                f,
+                "  remove {path}{}",
+                if weight.files == 0 { String::new() } else { format!(" ({weight})") }
+            )?;
+        }
         for (path, text) in &self.shared.links {
             writeln!(f, "  link   {path} -> {}", printable(text))?;
         }
@@ -386,8 +501,13 @@ impl fmt::Display for Plan {
         if self.extras > 0 && !self.is_nothing_to_do() {
             writeln!(f, "  note: {} written in the base at run time come along", self.extras)?;
         }
+        for step in self.steps() {
+            if let Step::Prune(ids) = step {
+                ids.iter().try_for_each(|id| writeln!(f, "  prune  releases/{id}"))?;
+            }
+        }
         writeln!(f, "steps")?;
-        self.steps.iter().try_for_each(|s| writeln!(f, "  {s}"))
+        self.steps().iter().try_for_each(|s| writeln!(f, "  {s}"))
     }
 }
 
@@ -407,6 +527,8 @@ impl fmt::Display for Step {
             Self::Put { all: true } => f.write_str("make the upload the release"),
             Self::Put { all: false } => f.write_str("put the upload into the copy"),
             Self::Verify => f.write_str("verify"),
+            Self::Check(id) => write!(f, "compare {id} with its seal"),
+            Self::Stay(id) => write!(f, "stay with {id}, which is live"),
             Self::Seal => f.write_str("seal"),
             Self::Link => f.write_str("temporary link"),
             Self::Barrier(paths) if paths.is_empty() => f.write_str("barrier: sync"),
@@ -417,8 +539,9 @@ impl fmt::Display for Step {
             Self::ReportSame => f.write_str("report nothing to do"),
             Self::Unstage => f.write_str("remove staging"),
             Self::Mark => f.write_str("mark as live (durable)"),
+            Self::Forget(s) => write!(f, "remove the notes about {}, which are whole", ids(s)),
             Self::Prune(p) => write!(f, "prune: {}", ids(p)),
-            Self::Log => f.write_str("log"),
+            Self::Log(_) => f.write_str("log"),
         }
     }
 }

@@ -12,13 +12,13 @@ use crate::config::{Durability, Target};
 use crate::error::{Cause, step_in_words};
 use crate::manifest::{Entry, Manifest};
 use crate::path::RelPath;
-use crate::plan::{Plan, Refusal, Step};
+use crate::plan::{Course, Plan, Refusal, Step};
 use crate::preflight;
 use crate::release::ReleaseId;
 use crate::remote::frame::Event;
 use crate::remote::holder::Holder;
 use crate::remote::listing::{self, Tree};
-use crate::remote::observed::{self, Observed};
+use crate::remote::observed::{self, Observed, ReportError};
 use crate::remote::steps::{self, Names, Run};
 use crate::source::Source;
 use crate::ssh::shell::{Ended, ROUND_TRIPS, Shell};
@@ -171,7 +171,17 @@ impl Session {
 
     /// A refusal of the plan, with the host it is about.
     pub(crate) fn refused(&self, plan: Result<Plan, Refusal>) -> Result<Plan, Cause> {
-        plan.map_err(|refusal| Cause::Refused { host: self.host.clone(), refusal })
+        plan.map_err(|refusal| self.refusal(refusal))
+    }
+
+    /// A refusal, with the host it is about.
+    pub(crate) fn refusal(&self, refusal: Refusal) -> Cause {
+        Cause::Refused { host: self.host.clone(), refusal }
+    }
+
+    /// An answer that is not understood, with the host it is from.
+    pub(crate) fn report_error(&self, report: ReportError) -> Cause {
+        Cause::Report { host: self.host.clone(), report }
     }
 
     /// The steps before the cutover of a plan with nothing to do: a round trip only if there are any.
@@ -179,7 +189,7 @@ impl Session {
         if steps.is_empty() {
             return Ok(());
         }
-        let script = steps::phase(plan, steps, &self.names(plan));
+        let script = steps::phase(plan.course(), steps, &self.names(plan.course()));
         self.phase("sweeping", script, |_| ()).await
     }
 
@@ -191,7 +201,7 @@ impl Session {
         steps: &[Step],
         source: &Arc<Source>,
     ) -> Result<(), Failure> {
-        let script = steps::place(plan, steps, &self.names(plan));
+        let script = steps::place(plan, steps, &self.names(plan.course()));
         let step = "preparing the release";
         self.main.send(&script).await.map_err(|e| lost(step, &e))?;
         let (stop, stopped) = watch::channel(false);
@@ -236,11 +246,11 @@ impl Session {
     /// From the seal to the log; `report` is called the moment the host says that the cutover is durable.
     pub(crate) async fn cut_over(
         &mut self,
-        plan: &Plan,
+        course: &Course,
         steps: &[Step],
         report: &mut (dyn FnMut(&str) + Send),
     ) -> Seen {
-        let script = steps::phase(plan, steps, &self.names(plan));
+        let script = steps::phase(course, steps, &self.names(course));
         let mut seen = Seen::default();
         self.leave_alone().await;
         let phase = self.phase("the cutover", script, |event| match event {
@@ -328,13 +338,11 @@ impl Session {
         }
     }
 
-    fn names(&self, plan: &Plan) -> Names {
+    fn names(&self, course: &Course) -> Names {
         let nonce = self.run.token.get(..12).unwrap_or_default();
-        let base = plan.base().map_or_else(|| "full".to_owned(), |b| format!("base={b}"));
-        Names {
-            link: format!(".cutover/next.{}.{nonce}", plan.release()),
-            log_line: format!("{} live {base} {}", plan.release(), self.run.holder),
-        }
+        let id = course.release().map_or_else(|| "none".to_owned(), ToString::to_string);
+        let at = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        Names { link: format!(".cutover/next.{id}.{nonce}"), at, by: self.run.holder.clone() }
     }
 }
 

@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     let events = Frames::new("c0ffee").feed(data).expect("far from too much");
     let Ok(host) = parse(&events) else { return };
     for full in [false, true] {
-        let wish = Wish { now: id("20260102030405"), used: vec![id("20260102030404")], full };
+        let wish = Wish { now: id("20260102030405"), used: vec![id("20260102030404")], full, keep: 3 };
         match plan(&host, &source(), &wish) {
             Ok(plan) => judge(&host, &wish, &plan),
             Err(Refusal::Steps(defect)) => panic!("not the host's fault: {defect}"),
@@ -89,8 +89,12 @@ fn judge(host: &Observed, wish: &Wish, plan: &Plan) {
     changes(plan);
     let text = plan.to_string();
     assert!(text.lines().all(is_one_line), "control characters in {text:?}");
-    let names = Names { link: format!(".cutover/next.{new}.c0ffee"), log_line: format!("{new} live") };
-    assert!(!phase(plan, plan.steps(), &names).contains(&0), "no script holds a NUL");
+    let names = Names {
+        link: format!(".cutover/next.{new}.c0ffee"),
+        at: "2026-01-02T03:04:05Z".to_owned(),
+        by: "fuzz".to_owned(),
+    };
+    assert!(!phase(plan.course(), plan.steps(), &names).contains(&0), "no script holds a NUL");
 }
 
 /// The new tree is the source and links into `shared/`, and each change is made inside of a directory that stays.

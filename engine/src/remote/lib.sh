@@ -166,6 +166,8 @@ x_verify() {
 }
 # Nothing durable.
 x_seal() { mv -fT ".cutover/staging/$1/meta/seal" ".cutover/seals/$1" || die seal; }
+# Reads only: nothing is switched by the rename that follows.
+x_stay() { [ "releases/$1" -ef current ] || { where; die not-current; }; }
 # Nothing durable. A fresh name: ln would follow a link that is already there.
 x_link() { ln -s "$1" "$2" || die link; }
 # Durable after it: everything written before it on these file systems, the temporary link included.
@@ -196,6 +198,11 @@ x_same() { if [ "$(readlink current)" != "$1" ]; then where; die not-current; fi
 x_mark() {
   true >".cutover/seals/$1.live" && rm -f ".cutover/unfinished/$1" || die mark
   sync .cutover/seals .cutover/unfinished || die mark
+}
+# Nothing durable: a note that comes back says nothing false. The markers that make it needless are durable first.
+x_forget() {
+  sync .cutover/seals || die forget
+  for i in "$@"; do rm -f ".cutover/unfinished/$i" || die forget; done
 }
 # First a note, and marker and seal away, durably; only then the content: a seal never stands over missing files.
 x_prune() {

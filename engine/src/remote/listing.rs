@@ -60,17 +60,23 @@ impl Tree {
 
     /// Whether what is at `path` has `entry`'s type, size, mode, time and link text (content is not looked at).
     pub fn is(&self, path: &RelPath, entry: &Entry) -> bool {
-        let Some(seen) = self.seen.get(path) else { return false };
+        self.difference(path, entry).is_none()
+    }
+
+    /// In what way what is at `path` is not `entry`, in one word; the content is not looked at.
+    pub fn difference(&self, path: &RelPath, entry: &Entry) -> Option<&'static str> {
+        let Some(seen) = self.seen.get(path) else { return Some("missing") };
         let (kind, bits) = (seen.raw_mode & S_IFMT, seen.raw_mode & 0o7777);
+        let wrong = |is: bool, word| (!is).then_some(word);
         match entry {
-            Entry::Dir { mode, .. } => kind == S_IFDIR && bits == *mode,
-            Entry::File { mode, mtime, size, .. } => {
-                kind == S_IFREG
-                    && bits == *mode
-                    && seen.size == *size
-                    && u64::try_from(seen.mtime) == Ok(*mtime)
+            Entry::Dir { mode, .. } => wrong(kind == S_IFDIR, "type").or(wrong(bits == *mode, "mode")),
+            Entry::File { mode, mtime, size, .. } => wrong(kind == S_IFREG, "type")
+                .or(wrong(seen.size == *size, "size"))
+                .or(wrong(bits == *mode, "mode"))
+                .or(wrong(u64::try_from(seen.mtime) == Ok(*mtime), "time")),
+            Entry::Link { target } => {
+                wrong(kind == S_IFLNK, "type").or(wrong(self.links.get(path) == Some(target), "link text"))
             }
-            Entry::Link { target } => kind == S_IFLNK && self.links.get(path) == Some(target),
         }
     }
 }
@@ -180,18 +186,37 @@ pub fn parse_hashes(paths: &[&RelPath], bytes: &[u8]) -> Option<Vec<Sha>> {
     let mut rest = bytes;
     let mut out = Vec::with_capacity(paths.len());
     for path in paths {
-        let (escaped, line) = match rest.strip_prefix(b"\\") {
-            Some(line) => (true, line),
-            None => (false, rest),
-        };
-        out.push(Sha::from_hex(line.get(..64)?)?);
-        let line = line.get(64..)?;
-        let line = line.strip_prefix(b"  ").or_else(|| line.strip_prefix(b" *"))?;
-        let mut name = path.dotted();
-        if escaped {
-            name = gnu_escape(&name);
-        }
-        rest = line.strip_prefix(name.as_slice())?.strip_prefix(b"\n")?;
+        let (sha, after) = parse_hash(path, rest)?;
+        out.push(sha);
+        rest = after;
+    }
+    rest.is_empty().then_some(out)
+}
+
+/// The digest in the line about `path` that `bytes` begin with, and what follows the line.
+fn parse_hash<'a>(path: &RelPath, bytes: &'a [u8]) -> Option<(Sha, &'a [u8])> {
+    let (escaped, line) = match bytes.strip_prefix(b"\\") {
+        Some(line) => (true, line),
+        None => (false, bytes),
+    };
+    let sha = Sha::from_hex(line.get(..64)?)?;
+    let line = line.get(64..)?;
+    let line = line.strip_prefix(b"  ").or_else(|| line.strip_prefix(b" *"))?;
+    let mut name = path.dotted();
+    if escaped {
+        name = gnu_escape(&name);
+    }
+    Some((sha, line.strip_prefix(name.as_slice())?.strip_prefix(b"\n")?))
+}
+
+/// The same for files of which some may be missing or unreadable: those have no digest. `None` if it is not that.
+pub fn parse_hashes_there(paths: &[&RelPath], bytes: &[u8]) -> Option<Vec<Option<Sha>>> {
+    let mut rest = bytes;
+    let mut out = Vec::with_capacity(paths.len());
+    for path in paths {
+        let found = parse_hash(path, rest);
+        out.push(found.map(|(sha, _)| sha));
+        rest = found.map_or(rest, |(_, rest)| rest);
     }
     rest.is_empty().then_some(out)
 }

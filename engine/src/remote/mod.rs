@@ -16,10 +16,11 @@
 //! | `unfinished/<id>` | intent, durable before `releases/<id>` is made or loses its marker: *only* what has one is ever swept, so releases that other tools made are left alone |
 //! | `staging/<id>` | what is uploaded, before it is put in |
 //! | `next.<id>.<nonce>` | a temporary link, to be renamed onto `current` |
-//! | `log` | one line a deploy, appended |
+//! | `log` | one line a change of what is live, a recovery or a removal, appended (see [`crate::history`]) |
 
 pub mod frame;
 pub mod holder;
+pub mod inspect;
 pub mod listing;
 pub mod mounts;
 pub mod observed;

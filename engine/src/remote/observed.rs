@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::history::{self, Record};
 use crate::manifest::{self, Manifest};
 use crate::path::RelPath;
 use crate::release::ReleaseId;
@@ -67,6 +68,8 @@ pub struct Observed {
     pub temporary_links: Vec<Vec<u8>>,
     /// The id in the last line of the log.
     pub last_logged: Option<ReleaseId>,
+    /// The last line of the log, unless it is torn.
+    pub last_record: Option<Record>,
     /// What is under `shared/`, as far as the application's directories reach.
     pub shared: SharedTree,
     /// The release that `current` resolves to, if it is one of ours.
@@ -129,6 +132,7 @@ pub fn parse(events: &[Event]) -> Result<Observed, ReportError> {
                     "log" => {
                         let line = bytes.split(|b| *b == b'\n').rfind(|l| !l.is_empty());
                         out.last_logged = line.and_then(|l| l.get(..14)).and_then(ReleaseId::parse);
+                        out.last_record = line.and_then(history::parse).map(|line| line.record);
                     }
                     "shared" => out.shared = shared(items("shared")?).ok_or_else(bad)?,
                     // A torn seal is no seal; that is for the plan, not an error.

@@ -4,7 +4,7 @@
 //! shell that did not get all of it runs nothing of it.
 
 use crate::path::RelPath;
-use crate::plan::{Plan, Step};
+use crate::plan::{Course, Plan, Step};
 use crate::release::ReleaseId;
 use crate::remote::quote::{calls, word};
 
@@ -81,17 +81,17 @@ pub fn open(run: &Run, app_dirs: &[&RelPath], wait_s: Option<u64>) -> Vec<u8> {
 }
 
 /// One phase: the calls of these steps, each of which ends the phase if it fails.
-pub fn phase(plan: &Plan, steps: &[Step], names: &Names) -> Vec<u8> {
+pub fn phase(course: &Course, steps: &[Step], names: &Names) -> Vec<u8> {
     let mut out = b"(\n".to_vec();
     if steps.contains(&Step::Rename) {
         // What was begun is finished, even if nobody is there any more to be told.
         out.extend_from_slice(b"trap '' PIPE\n");
     }
     for step in steps {
-        call(plan, step, names, &mut out);
+        call(course, step, names, &mut out);
     }
     // The last phase gives the lock back before it answers: who deploys again at once shall not find it taken.
-    let unlock = if steps.contains(&Step::Mark) { "; release" } else { "" };
+    let unlock = if steps.iter().any(|s| matches!(s, Step::Mark | Step::Log(_))) { "; release" } else { "" };
     out.extend_from_slice(format!(") </dev/null\ns=$?{unlock}; say phase $s\n").as_bytes());
     out
 }
@@ -103,7 +103,8 @@ pub fn place(plan: &Plan, steps: &[Step], names: &Names) -> Vec<u8> {
     let is_parallel = |s: &Step| matches!(s, Step::Copy(_) | Step::Upload);
     let start = steps.iter().position(is_parallel).unwrap_or(steps.len());
     let end = steps.iter().rposition(is_parallel).map_or(steps.len(), |at| at + 1);
-    let calls = |range: &[Step], out: &mut Vec<u8>| range.iter().for_each(|s| call(plan, s, names, out));
+    let calls =
+        |range: &[Step], out: &mut Vec<u8>| range.iter().for_each(|s| call(plan.course(), s, names, out));
     let mut out = b"(\n".to_vec();
     calls(steps.get(..start).unwrap_or_default(), &mut out);
     out.extend_from_slice(b") </dev/null\ns=$? c=\nif [ $s = 0 ]; then (\n:\n");
@@ -142,16 +143,18 @@ pub const ARCHIVE_CUT: &[u8] = b"cut\n";
 pub struct Names {
     /// `.cutover/next.<id>.<nonce>`.
     pub link: String,
-    /// The line for the audit log.
-    pub log_line: String,
+    /// When, for the audit log: `YYYY-MM-DDTHH:MM:SSZ`.
+    pub at: String,
+    /// Who, for the audit log; one line.
+    pub by: String,
 }
 
-fn call(plan: &Plan, step: &Step, names: &Names, out: &mut Vec<u8>) {
-    let id = plan.release();
-    let text = id.link_text();
+fn call(course: &Course, step: &Step, names: &Names, out: &mut Vec<u8>) {
+    // Steps that are about a release are in courses that have one.
+    let (id, text) = course.release().map(|id| (id.to_string(), id.link_text())).unwrap_or_default();
     let joined = |ids: &[ReleaseId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let barrier = || {
-        let step = plan.steps().iter().find_map(|s| if let Step::Barrier(p) = s { Some(p) } else { None });
+        let step = course.steps().iter().find_map(|s| if let Step::Barrier(p) = s { Some(p) } else { None });
         step.map_or_else(String::new, |p| p.join(" "))
     };
     let line = match step {
@@ -164,12 +167,13 @@ fn call(plan: &Plan, step: &Step, names: &Names, out: &mut Vec<u8>) {
         Step::Sweep(ids) => format!("x_sweep {}", joined(ids)),
         Step::Intend => {
             let recovered =
-                plan.steps().iter().find_map(|s| if let Step::Recover(id) = s { Some(id) } else { None });
+                course.steps().iter().find_map(|s| if let Step::Recover(id) = s { Some(id) } else { None });
             format!("x_intend {id} {}", recovered.map_or_else(|| "''".to_owned(), ToString::to_string))
         }
         Step::Copy(base) => format!("x_copy {base} {id}"),
-        // Beside these calls: see `place`.
-        Step::Upload => return,
+        // The upload goes beside these calls: see `place`. What is compared was compared before there was a course.
+        Step::Upload | Step::Check(_) => return,
+        Step::Stay(id) => format!("x_stay {id}"),
         Step::Put { all: true } => format!("x_put_all {id}"),
         Step::Put { all: false } => format!("x_put {id}"),
         Step::Verify => format!("x_verify {id}"),
@@ -182,8 +186,11 @@ fn call(plan: &Plan, step: &Step, names: &Names, out: &mut Vec<u8>) {
         Step::ReportSame => format!("x_same {text}"),
         Step::Unstage => format!("x_unstage {id}"),
         Step::Mark => format!("x_mark {id}"),
+        Step::Forget(ids) => format!("x_forget {}", joined(ids)),
         Step::Prune(ids) => format!("x_prune {}", joined(ids)),
-        Step::Log => format!("x_log {}", quoted(&names.log_line)),
+        Step::Log(record) => {
+            format!("x_log {}", quoted(&format!("{record} at={} by {}", names.at, names.by)))
+        }
     };
     out.extend_from_slice(line.as_bytes());
     out.push(b'\n');

@@ -33,7 +33,7 @@ fn errors() {
         format!("{GOOD}[targets.staging]\nhost = \"b\"\nuser = \"app\"\npath = \"/srv\"\nsource = \"x\"\n");
     let all = [
         with("hosts = \"b\""),
-        with("keep = 5"),
+        with("colour = 5"),
         with("known_host = \"x\""),
         with("port = \"22\""),
         with("port = 0"),
@@ -58,8 +58,8 @@ fn errors() {
     dir/cutover.toml:7: unknown key `hosts` in target `production`
     hint: did you mean `host`?
 
-    dir/cutover.toml:7: unknown key `keep` in target `production`
-    hint: known here: host, port, user, path, source, identity, known_hosts, durability, unreadable
+    dir/cutover.toml:7: unknown key `colour` in target `production`
+    hint: known here: host, port, user, path, source, identity, known_hosts, keep, durability, unreadable
 
     dir/cutover.toml:7: unknown key `known_host` in target `production`
     hint: did you mean `known_hosts`?
@@ -126,8 +126,18 @@ fn help() {
     Usage: cutover <COMMAND>
 
     Commands:
-      deploy  Deploy a directory: prepare a release beside the live one, then switch to it atomically
-      help    Print this message or the help of the given subcommand(s)
+      plan      Print what a deploy would do, from the host's real state, and change nothing
+      deploy    Deploy a directory: prepare a release beside the live one, then switch to it atomically
+      status    Say what is live, since when and by whom, and what lies around; changes nothing
+      releases  List the releases on the host, the newest first, and which of them count; changes
+                nothing
+      rollback  Switch back, atomically, to an earlier release
+      verify    Compare a release on the host with its seal, by the hashes of its files; changes nothing
+      recover   Finish or undo what a run that died has left, and say which; a deploy does the same by
+                itself
+      prune     Remove old releases
+      log       Print the audit log that is kept on the host: who made what live, and instead of what
+      help      Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help
@@ -151,9 +161,6 @@ fn help() {
               The configuration
               
               [default: cutover.toml]
-
-          --dry-run
-              Print the plan from the host's real state and change nothing
 
       -v, --verbose
               Print the plan before it is carried out

@@ -243,7 +243,7 @@ fn a_drifted_file_is_uploaded_again() {
     let outside = host.dir.path().join("outside");
     fs::rename(current.join("dir"), &outside).expect("mv");
     symlink(&outside, current.join("dir")).expect("link");
-    let plan = host.deploy(&["--dry-run"]);
+    let plan = host.run("plan", &[]);
     assert!(plan.stdout.contains("drifted"), "{plan:#?}");
     host.deploy(&[]).live();
     assert_equal(&host);
@@ -272,12 +272,13 @@ fn an_empty_source_and_one_of_links_only() {
 }
 
 #[test]
-fn a_dry_run_changes_nothing() {
+fn a_plan_changes_nothing() {
     let Some(host) = Host::start() else { return };
     write(&host.source(), "index.html", "one");
-    let Ran { code, stdout, .. } = host.deploy(&["--dry-run"]);
+    let Ran { code, stdout, .. } = host.run("plan", &[]);
     assert_eq!(code, Some(0));
     assert!(stdout.contains("full upload"), "{stdout}");
+    assert!(stdout.ends_with("\ncurrent: there is none yet\n"), "{stdout}");
     assert!(!host.path().exists());
 }
 

@@ -87,7 +87,7 @@ fn a_torn_seal_means_a_full_upload() {
     let Some((host, id)) = deployed() else { return };
     fs::write(host.path().join(".cutover/seals").join(&id), "cutover-manifest 1\nd 755 0 .\n").expect("tear");
     fs::write(host.source().join("index.html"), "two").expect("write");
-    let plan = host.deploy(&["--dry-run"]);
+    let plan = host.run("plan", &[]);
     assert!(plan.stdout.contains("full upload"), "{plan:#?}");
     host.deploy(&[]).live();
     assert_eq!(fs::read_to_string(host.path().join("current/index.html")).expect("read"), "two");

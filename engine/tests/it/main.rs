@@ -4,6 +4,7 @@ mod account;
 mod sshd;
 mod tree;
 
+mod commands;
 mod config;
 mod diff;
 mod drop_down;

@@ -16,7 +16,7 @@ fn id(text: &str) -> ReleaseId {
 }
 
 fn wish() -> Wish {
-    Wish { now: id("20260101120000"), used: Vec::new(), full: false }
+    Wish { now: id("20260101120000"), used: Vec::new(), full: false, keep: 3 }
 }
 
 /// The tree that a manifest describes, as `stat` would see it.
@@ -88,11 +88,13 @@ fn second_deploy() {
     insta::assert_snapshot!(print(&host, &app(&["index.html", "new/deep/x", "was-file/x", "was-dir@"])), @r"
     release 20260101120000 from a copy of 20250101000004
     upload 2 of 3 files, 20 B
-      put    new
-      put    was-dir
-      put    was-file
-      remove gone
+      add    new (10 B)
+      change was-dir
+      change was-file (10 B)
+      remove gone (2 files, 12 B)
       link   uploads -> ../../shared/uploads
+      prune  releases/20250101000002
+      prune  releases/20250101000001
     steps
       note the release as unfinished (durable)
       copy 20250101000004
@@ -118,6 +120,7 @@ fn nothing_to_do() {
     nothing to do: releases/20250101000002 is equal to the source
     upload 0 of 1 files, 0 B
     steps
+      stay with 20250101000002, which is live
       temporary link
       barrier: sync -f .
       rename onto current
@@ -139,7 +142,7 @@ fn after_a_kill() {
     insta::assert_snapshot!(print(&host, &app(&["index.html", "b"])), @r"
     release 20260101120000 from a copy of 20250101000002
     upload 1 of 2 files, 1 B
-      put    b
+      add    b (1 B)
     steps
       recover: mark 20250101000002, which is live
       sweep .cutover: staging/20250101000003 next.20250101000003.x
@@ -157,6 +160,7 @@ fn after_a_kill() {
       report live
       remove staging
       mark as live (durable)
+      remove the notes about 20250101000002, which are whole
       log
     ");
 }

@@ -1,0 +1,38 @@
+//! `cutover plan`: what a deploy would do now.
+
+use super::{Answer, Say, current_line, unless_interrupted};
+use crate::config::Target;
+use crate::error::{Cause, DeployError, Live};
+use crate::plan::{self, Wish};
+use crate::release::ReleaseId;
+use crate::session::Session;
+use crate::source::Source;
+
+/// Prints the very plan that a deploy would carry out, decided from the host's real state, and changes nothing.
+/// [`Answer::No`] if there is nothing to do.
+///
+/// # Errors
+/// If there is no plan.
+pub async fn plan(target: &Target, say: Say<'_>) -> Result<Answer, DeployError> {
+    let mut live = Live::NotSeen;
+    let folder = target.source.clone();
+    let scanning = async {
+        let scan = tokio::task::spawn_blocking(move || Source::scan(&folder));
+        Ok(scan.await.map_err(std::io::Error::other)??)
+    };
+    let source = unless_interrupted(scanning, &live).await?;
+    let looking = async {
+        let mut session = Session::connect(target).await?;
+        let host = session.open(source.manifest(), true).await?;
+        Ok::<_, Cause>((session, host))
+    };
+    let (session, host) = unless_interrupted(looking, &live).await?;
+    live = Live::of(&host.current);
+    let wish = Wish { now: ReleaseId::now(), used: Vec::new(), full: false, keep: target.keep };
+    let plan = plan::plan(&host, source.manifest(), &wish);
+    let plan = plan.map_err(|refusal| DeployError::new(session.refusal(refusal), live))?;
+    session.close().await;
+    plan.to_string().lines().for_each(&mut *say);
+    say(&current_line(&host));
+    Ok(if plan.is_nothing_to_do() { Answer::No } else { Answer::Yes })
+}

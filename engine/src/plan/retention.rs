@@ -1,0 +1,54 @@
+//! Which releases count, and which remain. Pure.
+//!
+//! Kept are: what `current` resolves to, what it resolved to just before that, then the newest sealed ones, by id.
+//! Compared by device and inode, never by the link's text. Only what Cutover made and finished is ever removed here.
+
+use std::collections::BTreeSet;
+
+use crate::release::ReleaseId;
+use crate::remote::observed::{Current, Observed};
+
+/// The release that `current` resolves to, sealed or not; `None` if it resolves to something else.
+pub fn live_id(host: &Observed) -> Option<&ReleaseId> {
+    host.base.as_ref().map(|base| &base.id)
+}
+
+/// What `current` resolved to just before what it resolves to now.
+///
+/// The last line of the log knows both. If it speaks of another release as live, a run died between its cutover and
+/// its line: then what that line calls live is what was live before.
+pub fn previous(host: &Observed) -> Option<ReleaseId> {
+    let live = live_id(host)?;
+    let last = host.last_record.as_ref()?;
+    let was = if last.live.as_ref() == Some(live) { &last.was } else { &last.live };
+    was.clone().filter(|id| id != live && host.releases.contains_key(id))
+}
+
+/// Releases that count: ours, sealed and marked, or sealed and live.
+pub fn complete_releases(host: &Observed) -> BTreeSet<ReleaseId> {
+    let live = host.base.as_ref().filter(|b| b.seal.is_some()).map(|b| &b.id);
+    let counts =
+        |id: &&ReleaseId| host.seals.contains(*id) && (host.markers.contains(*id) || Some(*id) == live);
+    host.releases.keys().filter(counts).cloned().collect()
+}
+
+/// Whether `current` resolves to a release: by device and inode, and by what the host calls the base. A host that
+/// contradicts itself must not lose what is live.
+pub(super) fn is_live(host: &Observed, id: &ReleaseId) -> bool {
+    let live = if let Current::Link { identity, .. } = &host.current { identity.as_ref() } else { None };
+    (live.is_some() && host.releases.get(id) == live) || live_id(host) == Some(id)
+}
+
+/// What goes: all but these, what is live now, and then the newest, `keep` in all. `firsts` may name a release that
+/// is still to be made, and counts it.
+pub(super) fn prunable(host: &Observed, keep: usize, firsts: &[Option<&ReleaseId>]) -> Vec<ReleaseId> {
+    let firsts: BTreeSet<&ReleaseId> = firsts.iter().copied().flatten().collect();
+    let complete = complete_releases(host);
+    let stays = |id: &ReleaseId| firsts.contains(id) || is_live(host, id);
+    let live_too = complete.iter().filter(|id| is_live(host, id) && !firsts.contains(id)).count();
+    // A release of another tool that was live before is no release that counts.
+    let counted =
+        firsts.iter().filter(|id| complete.contains(**id) || !host.releases.contains_key(**id)).count();
+    let more = keep.saturating_sub(counted + live_too);
+    complete.iter().rev().filter(|id| !stays(id)).skip(more).cloned().collect()
+}
