@@ -48,7 +48,7 @@ pub fn compare(seal: &Manifest, tree: &Tree, hashes: Option<&Hashes>) -> Drift {
         }
     }
     for path in tree.beside(seal) {
-        if !path.parent().is_some_and(|p| seal.get(&p).is_none()) {
+        if path.parent().is_none_or(|parent| seal.get(&parent).is_some()) {
             drift.added.push(path.clone());
         }
     }

@@ -169,14 +169,14 @@ fn said(stderr: &str) -> String {
 #[derive(Debug, thiserror::Error)]
 #[error("{cause}")]
 pub struct DeployError {
-    cause: Cause,
+    cause: Box<Cause>,
     live: Live,
 }
 
 impl DeployError {
     /// An error, and what is live now.
     pub fn new(cause: impl Into<Cause>, live: Live) -> Self {
-        Self { cause: cause.into(), live }
+        Self { cause: Box::new(cause.into()), live }
     }
 
     /// What failed.
@@ -191,7 +191,7 @@ impl DeployError {
 
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
-        Some(match &self.cause {
+        Some(match &*self.cause {
             Cause::Connect(error) => connect_hint(error),
             Cause::Busy { .. } => "wait for it to end; its lock ends with its last process".to_owned(),
             Cause::MissingTool { tool, .. } if tool == "flock" => {

@@ -288,10 +288,14 @@ pub fn check(steps: &[Step]) -> Result<(), StepsError> {
             Step::Rename if !verified => return Err(StepsError::Unverified),
             Step::Rename => (renamed, durable) = (true, false),
             Step::SyncCurrent => durable = renamed,
-            Step::ReportLive | Step::ReportSame | Step::Mark | Step::Prune(_) | Step::Unstage if !durable => {
-                return Err(StepsError::Early);
-            }
-            Step::Log(Record { event: Event::Deploy { .. } | Event::Rollback, .. }) if !durable => {
+            Step::ReportLive
+            | Step::ReportSame
+            | Step::Mark
+            | Step::Prune(_)
+            | Step::Unstage
+            | Step::Log(Record { event: Event::Deploy { .. } | Event::Rollback, .. })
+                if !durable =>
+            {
                 return Err(StepsError::Early);
             }
             _ => {}

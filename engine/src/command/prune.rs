@@ -24,7 +24,9 @@ pub async fn prune(target: &Target, keep: usize, say: Say<'_>) -> Result<Answer,
         }
         for step in course.steps() {
             if let Step::Sweep(ids) | Step::Prune(ids) = step {
-                ids.iter().for_each(|id| say(&format!("removed: releases/{id}")));
+                for id in ids {
+                    say(&format!("removed: releases/{id}"));
+                }
             }
         }
     } else {
