@@ -22,14 +22,14 @@ started() {
 # The token in holder file $1, or `torn`; nothing if there is none.
 token() {
   [ -e "$1" ] || return 0
-  { IFS=' ' read -r t rest; } <"$1" 2>/dev/null || t=
+  { IFS=' ' read -r t rest; } 2>/dev/null <"$1" || t=
   case $t in ''|*[!0-9a-z]*) echo torn ;; *) echo "$t" ;; esac
 }
 # The processes that have holder file $1 open. Only the own user's are seen.
 family() { for p in /proc/[0-9]*; do if [ "$p/fd/7" -ef "$1" ]; then echo "${p#/proc/}"; fi; done; }
 # The process that took the lock of $1, if it is alive.
 taker() {
-  { IFS=' ' read -r t b p s rest; } <"$1" 2>/dev/null || return 1
+  { IFS=' ' read -r t b p s rest; } 2>/dev/null <"$1" || return 1
   case $p in ''|*[!0-9]*) return 1 ;; esac
   [ -n "$s" ] && [ "$b" = "$(boot)" ] && [ "$(started "$p")" = "$s" ] && echo "$p"
 }
@@ -45,9 +45,10 @@ link_lock() {
     ln "$1" "$2" 2>/dev/null && return 0
     [ -e "$1" ] || return 1
     if [ ! -e "$2" ]; then n=$((n + 1)); [ "$n" -gt 5 ] || continue; ln "$1" "$2" && return; return 2; fi
-    alive "$2" && return 1
+    # The token first: what is alive or not is that one, or a later one.
     set -- "$1" "$2" "$(token "$2")"
     [ -n "$3" ] || continue
+    alive "$2" && return 1
     link_lock "$1" ".cutover/stale.$3" || return
     if [ "$(token "$2")" = "$3" ]; then
       # Never a moment without $2, in which somebody else could link it.
