@@ -16,7 +16,7 @@ use crate::plan::{Course, Plan, Refusal, Step};
 use crate::preflight;
 use crate::release::ReleaseId;
 use crate::remote::frame::Event;
-use crate::remote::holder::Holder;
+use crate::remote::holder::{Holder, Unlocked};
 use crate::remote::listing::{self, Tree};
 use crate::remote::observed::{self, Observed, ReportError};
 use crate::remote::steps::{self, Names, Run};
@@ -167,6 +167,21 @@ impl Session {
             return Err(self.cause(failure).await);
         }
         observed::parse(&events).map_err(|report| Cause::Report { host: self.host.clone(), report })
+    }
+
+    /// Asks for the lock, and with `kill` ends the run that holds it.
+    pub(crate) async fn unlock(&mut self, kill: bool) -> Result<Unlocked, Cause> {
+        let script = steps::unlock(&self.run, kill);
+        let mut events = Vec::new();
+        match self.phase("unlocking", script, |event| events.push(event)).await {
+            Ok(()) => Ok(Unlocked::read(&events)),
+            Err(failure) => Err(self.cause(failure).await),
+        }
+    }
+
+    /// The host and the deploy path, for people.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// A refusal of the plan, with the host it is about.

@@ -77,6 +77,56 @@ impl std::fmt::Display for Holder {
     }
 }
 
+/// What became of a lock that was to be freed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unlocked {
+    /// How it ended.
+    pub end: UnlockEnd,
+    /// Whose it was, or is.
+    pub holder: Option<Holder>,
+    /// Whether the process that took it is alive.
+    pub main_alive: bool,
+    /// How many processes of that run were seen, itself included.
+    pub processes: usize,
+}
+
+/// How unlocking ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnlockEnd {
+    /// Nobody held it.
+    Free,
+    /// A run that is not alive had left it; it is free now.
+    Stale,
+    /// A run that is alive holds it.
+    Held,
+    /// Its run was ended; it is free now.
+    Killed,
+    /// Its run could not be ended: other user's processes, or none that Cutover started.
+    Stays,
+}
+
+impl Unlocked {
+    /// Reads what the script reported.
+    pub fn read(events: &[Event]) -> Self {
+        let mut out =
+            Self { end: UnlockEnd::Stays, holder: Holder::among(events), main_alive: false, processes: 0 };
+        for event in events {
+            let Event::Note(words) = event else { continue };
+            let words: Vec<&str> = words.iter().map(String::as_str).filter(|w| !w.is_empty()).collect();
+            match words.as_slice() {
+                ["unlock", "free"] => out.end = UnlockEnd::Free,
+                ["unlock", "stale"] => out.end = UnlockEnd::Stale,
+                ["unlock", "held"] => out.end = UnlockEnd::Held,
+                ["unlock", "killed"] => out.end = UnlockEnd::Killed,
+                ["main", _] => out.main_alive = true,
+                ["family", pids @ ..] => out.processes = pids.len(),
+                _ => {}
+            }
+        }
+        out
+    }
+}
+
 fn age_in_words(seconds: i64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),

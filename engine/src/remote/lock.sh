@@ -144,18 +144,39 @@ watch() {
   done
 }
 # Ends the processes of this run, in whose holder file its token stands.
-end_run() { (cd -P -- "$1" 2>/dev/null && for f in holder lock.held; do end_holder ".cutover/$f"; done); }
-# Opened before it is read: whatever takes the name meanwhile is not what is compared.
+end_run() { (cd -P -- "$1" 2>/dev/null && for f in lock.held holder; do end_holder ".cutover/$f" "$T"; done); }
+# Ends the run with token $2, if holder file $1 is its own. The file is opened before it is read: whatever takes the name
+# meanwhile is not what is compared.
 end_holder() (
   [ -e "$1" ] || exit
   exec 6<"$1"
   IFS=' ' read -r t rest <&6
-  [ "$t" = "$T" ] || exit
+  [ "$t" = "$2" ] || exit
   if [ -e /proc/self/fd/6 ]; then set -- /proc/self/fd/6; fi
   signal_run "$1" TERM
   sleep 2
   signal_run "$1" KILL
 )
+
+# --- unlocking by hand. $1: words for people; $2: `kill` ends a run that is alive.
+x_unlock() {
+  true >>.cutover/lock || die path
+  exec 8>>.cutover/lock || die path
+  was=free; if [ -e .cutover/lock.held ]; then was=stale; holder; fi
+  take "$1"
+  case $? in 0) release; say unlock "$was"; return ;; 1) ;; *) die lock ;; esac
+  holder
+  f=.cutover/holder; if [ -e .cutover/lock.held ]; then f=.cutover/lock.held; fi
+  say main $(taker "$f"); say family $(family "$f")
+  if [ "$2" != kill ]; then say unlock held; return; fi
+  end_holder "$f" "$(token "$f")"
+  w=0
+  until take "$1"; do
+    w=$((w + 1)); if [ "$w" -gt 5 ]; then say unlock stays; return; fi
+    sleep 1
+  done
+  release; say unlock killed
+}
 # --- for looking only
 # Whether a run is at it, and whose.
 look_lock() {

@@ -124,6 +124,19 @@ pub fn watch(run: &Run, silence_s: u64) -> Vec<u8> {
     format!("T={}\n{LOCK}\nwatch {} {silence_s}\n", run.token, quoted(&run.path)).into_bytes()
 }
 
+/// Frees a stale lock, and with `kill` one whose run is alive.
+pub fn unlock(run: &Run, kill: bool) -> Vec<u8> {
+    let path = quoted(&run.path);
+    let holder = quoted(&run.holder);
+    let kill = if kill { "kill" } else { "" };
+    format!(
+        "T={}\n{LIB}\n{LOCK}\n(\nif [ ! -d {path}/.cutover ]; then say unlock free; exit 0; fi\ncd -P -- {path} || die path\n\
+         x_unlock {holder} {kill}\n) </dev/null\nsay phase $?\n",
+        run.token
+    )
+    .into_bytes()
+}
+
 /// A word for [`watch`]: the client is there.
 pub const BEAT: &[u8] = b"beat\n";
 /// A word for [`watch`]: what runs now is to finish, whatever becomes of the client.

@@ -17,6 +17,7 @@ mod hosts;
 mod leftovers;
 mod links;
 mod login_shells;
+mod lock;
 mod manifest;
 mod mounts;
 mod plan;
