@@ -63,6 +63,8 @@ pub(crate) struct Session {
     watch: Option<Watch>,
     run: Run,
     host: String,
+    /// Who was at it when this session only looked, in words.
+    running: Option<String>,
 }
 
 /// The watching shell; as long as this is there, it hears from us.
@@ -92,7 +94,7 @@ impl Session {
             Err(_) => None,
         };
         let host = format!("{}:{}", target.address.host, target.path);
-        Ok(Self { connection, main, watch, run, host })
+        Ok(Self { connection, main, watch, run, host, running: None })
     }
 
     /// Takes the lock (unless this is only a look) and observes the host.
@@ -166,6 +168,8 @@ impl Session {
             }
             return Err(self.cause(failure).await);
         }
+        let is_locked = |e: &Event| matches!(e, Event::Note(words) if words.as_slice() == ["locked"]);
+        self.running = events.iter().any(is_locked).then(|| holder_in_words(&events));
         observed::parse(&events).map_err(|report| Cause::Report { host: self.host.clone(), report })
     }
 
@@ -187,6 +191,11 @@ impl Session {
     /// A refusal of the plan, with the host it is about.
     pub(crate) fn refused(&self, plan: Result<Plan, Refusal>) -> Result<Plan, Cause> {
         plan.map_err(|refusal| self.refusal(refusal))
+    }
+
+    /// Who has the lock, in words, as seen by a session that only looks.
+    pub(crate) fn running(&self) -> Option<&str> {
+        self.running.as_deref()
     }
 
     /// A refusal, with the host it is about.

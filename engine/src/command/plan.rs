@@ -31,8 +31,12 @@ pub async fn plan(target: &Target, say: Say<'_>) -> Result<Answer, DeployError> 
     let wish = Wish { now: ReleaseId::now(), used: Vec::new(), full: false, keep: target.keep };
     let plan = plan::plan(&host, source.manifest(), &wish);
     let plan = plan.map_err(|refusal| DeployError::new(session.refusal(refusal), live))?;
+    let running = session.running().map(str::to_owned);
     session.close().await;
     plan.to_string().lines().for_each(&mut *say);
+    if let Some(who) = running {
+        say(&format!("note: somebody is at it, so this may be another plan soon: {who}"));
+    }
     say(&current_line(&host));
     Ok(if plan.is_nothing_to_do() { Answer::No } else { Answer::Yes })
 }

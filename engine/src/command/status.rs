@@ -51,6 +51,7 @@ pub async fn status(target: &Target, say: Say<'_>) -> Result<Answer, DeployError
             say(&line);
         }
     }
+    say(&format!("lock      {}", opened.session.running().unwrap_or("free")));
     say(&current_line(host));
     opened.session.close().await;
     Ok(Answer::Yes)

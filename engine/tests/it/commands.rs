@@ -41,7 +41,7 @@ fn regular(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
         let mut line = line.to_owned();
-        while let Some(at) = line.match_indices("Z").map(|(at, _)| at).find(|at| is_time(&line, *at)) {
+        while let Some(at) = line.match_indices('Z').map(|(at, _)| at).find(|at| is_time(&line, *at)) {
             line.replace_range(at - 19..=at, "TIME");
         }
         if let Some(at) = line.find("by ").filter(|_| line.contains(" process ")) {
@@ -106,6 +106,7 @@ fn rollback_and_the_deploy_after_it() {
     previous  ID2, complete
     note      1 path added at run time
     releases  3 complete, 3 in all
+    lock      free
     current: releases/ID4
     exit 0
     ");
@@ -123,6 +124,7 @@ fn rollback_and_the_deploy_after_it() {
     since     TIME, by SOMEONE
     previous  ID4, complete
     releases  3 complete, 3 in all
+    lock      free
     current: releases/ID3
     exit 0
     ");
@@ -254,6 +256,7 @@ fn verify_lists_drift() {
     drifted   index.html (time), lib/a (missing)
     note      1 path added at run time
     releases  2 complete, 2 in all
+    lock      free
     current: releases/ID2
     exit 0
     ");
@@ -284,6 +287,7 @@ fn recover_finishes_and_undoes() {
     left      ID2 is live and not marked: its run died after its cutover
     left      in .cutover: staging/20990101000000 next.dead.0
     left      unfinished: 20990101000000
+    lock      free
     current: releases/ID2
     exit 0
     ");
@@ -574,4 +578,30 @@ fn help_of_each() {
               
               [default: 100]
     ");
+}
+
+#[test]
+fn status_and_plan_say_who_is_at_it() {
+    let Some((host, ids)) = deployed(&["one"]) else { return };
+    let holder = host.path().join(".cutover/holder");
+    // As the shell of a run that is alive: descriptor 7 is its holder file.
+    fs::write(&holder, "c0ffee boot 1 1 1700000000 somebody@laptop\x1b[31m process 7\n").expect("holder");
+    let mut sleeping = std::process::Command::new("sh")
+        .args(["-c", "exec 7<\"$1\"; echo; read -r _", "sh"])
+        .arg(&holder)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("sh");
+    let mut ready = [0];
+    std::io::Read::read_exact(&mut sleeping.stdout.take().expect("its output"), &mut ready).expect("ready");
+    let (status, plan) = (host.run("status", &[]), host.run("plan", &[]));
+    drop(sleeping.stdin.take());
+    let _ = sleeping.wait();
+    for ran in [&status, &plan] {
+        assert!(ran.stdout.contains("somebody@laptop\\u{1b}[31m process 7"), "{ran:#?}");
+    }
+    assert_eq!((status.code, plan.code), (Some(0), Some(4)));
+    assert!(status.stdout.ends_with(&format!("\ncurrent: releases/{}\n", ids[0])), "{status:#?}");
+    assert!(host.run("status", &[]).stdout.contains("\nlock      free\n"));
 }
