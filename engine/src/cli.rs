@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::check::{self, Report, Verdict};
 use crate::command::{self, Answer, Say};
 use crate::config::{self, ConfigError, Target};
 use crate::deploy::{self, Options, Outcome};
@@ -22,7 +23,7 @@ pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// It is not known, or not certain to survive a power loss, what is live.
 pub const EXIT_UNKNOWN: u8 = 3;
-/// The answer is no: nothing to do (`plan`), not equal to its seal (`verify`).
+/// The answer is no: nothing to do (`plan`), not equal to its seal (`verify`), nothing guaranteed (`check`).
 pub const EXIT_NO: u8 = 4;
 
 /// Zero-downtime deploys over plain SSH.
@@ -35,6 +36,17 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Find out whether deploys work on a host, and what is guaranteed there
+    ///
+    /// Connects and tries what a deploy stands on, in one temporary directory that it removes: in the deploy path, or in
+    /// the nearest folder above it that exists. Nothing else is changed, and no lock is taken.
+    ///
+    /// Exit codes: 0 deploys work, and what is live survives a power loss; 4 deploys work, but nothing is guaranteed
+    /// after a power loss; 1 deploys do not work; 2 wrong usage or configuration.
+    Check {
+        #[command(flatten)]
+        at: Where,
+    },
     /// Print what a deploy would do, from the host's real state, and change nothing
     ///
     /// Exit codes: 0 there is something to do; 4 nothing to do, the source is live; 1 there is no plan; 2 wrong usage
@@ -221,6 +233,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> Result<u8, Usage> {
     let say: Say<'_> = &mut |line: &str| self::say(line);
     Ok(match command {
+        Command::Check { at } => checked(&check::check(&at.load()?).await),
         Command::Plan { at } => answer(command::plan(&at.load()?, say).await),
         Command::Deploy { at, verbose } => {
             deployed(&deploy::deploy(&at.load()?, &Options { verbose }, say).await)
@@ -253,6 +266,20 @@ fn deployed(result: &Result<Outcome, DeployError>) -> u8 {
         }
         Ok(_) => EXIT_DONE,
         Err(error) => failed(error, true),
+    }
+}
+
+fn checked(result: &Result<Report, DeployError>) -> u8 {
+    match result {
+        Ok(report) => {
+            report.to_string().lines().for_each(say);
+            match report.verdict() {
+                Verdict::Guaranteed => EXIT_DONE,
+                Verdict::Unguaranteed => EXIT_NO,
+                Verdict::Unfit => EXIT_FAILED,
+            }
+        }
+        Err(error) => failed(error, false),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Target;
+use crate::config::{Target, Unreadable};
 use crate::error::{Cause, DeployError, Live};
 use crate::plan::{self, Course, Plan, Step, Wish};
 use crate::release::ReleaseId;
@@ -78,11 +78,20 @@ async fn prepare(
     let host = session.open(source.manifest(), false).await?;
     *live = Live::of(&host.current);
 
-    let mut wish = Wish { now: ReleaseId::now(), used: Vec::new(), full: false, keep: target.keep };
+    let mut wish = Wish {
+        now: ReleaseId::now(),
+        used: Vec::new(),
+        full: false,
+        keep: target.keep,
+        skip_unreadable: target.unreadable == Unreadable::Skip,
+    };
     loop {
         let plan = session.refused(plan::plan(&host, source.manifest(), &wish))?;
         if options.verbose {
             plan.to_string().lines().for_each(&mut *say);
+        }
+        if let Some(paths) = plan.left_out() {
+            say(&format!("warning: left out of the copy, because the user cannot read it: {paths}"));
         }
         let plan = Arc::new(plan);
         match place(&mut session, &plan, &source).await {
@@ -144,6 +153,7 @@ async fn cut_over(
         }
     };
     let cleanup = carry_out(&mut session, plan.course(), cutover_steps(&plan), &mut report, live).await?;
+    session.undurable(&text).iter().for_each(|warning| say(warning));
     session.close().await;
     let cleanup = cleanup.map(|cause| format!("{cause}; current points to {text}"));
     Ok(if nothing && cleanup.is_none() { Outcome::NothingToDo } else { Outcome::Live { cleanup } })
@@ -164,7 +174,7 @@ pub(crate) async fn carry_out(
     let seen = session.cut_over(course, steps, report).await;
     let Some(id) = course.release().filter(|_| !seen.reported) else {
         return Ok(match seen.failure {
-            None => None,
+            None => session.not_removed(),
             Some(failure) => Some(session.cause(failure).await),
         });
     };

@@ -88,6 +88,14 @@ pub enum Cause {
         /// In words.
         why: String,
     },
+    /// Releases that were to go are still there in part.
+    #[error("{host}: {releases} cannot be removed whole: the user may not remove what is in there")]
+    NotRemoved {
+        /// `host:path`.
+        host: String,
+        /// Which, printable.
+        releases: String,
+    },
     /// Nothing may be begun on the host.
     #[error("{host}: {unfit}{}", said(stderr))]
     Unfit {
@@ -205,9 +213,17 @@ impl DeployError {
                 (~/.bashrc and the like) from ending or replacing it where there is no terminal"
                     .to_owned()
             }
+            Cause::NotRemoved { .. } => {
+                "give them to the deploy user on the host (chown -R); the next run removes them".to_owned()
+            }
             Cause::Unfit { unfit, .. } => unfit.hint().to_owned(),
             Cause::Refused { refusal: Refusal::CurrentNotLink, .. } => {
                 "move it away; `current` has to be free or a symbolic link".to_owned()
+            }
+            Cause::Refused { refusal: Refusal::Unreadable(_), .. } => {
+                "let the deploy user read it, or keep such files in shared/; `unreadable = \"skip\"` in cutover.toml \
+                 leaves out what is not the application's"
+                    .to_owned()
             }
             Cause::Refused { refusal: Refusal::Room { .. }, .. } => "free room on the host".to_owned(),
             Cause::Refused {

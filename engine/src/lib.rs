@@ -10,6 +10,7 @@
 //! - Nothing is written, changed or removed through a symbolic link, and nothing under `shared/` is ever removed.
 //! - Cutover removes only what it made itself (see [`remote`] on the folder `unfinished`).
 
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -10,6 +10,17 @@
 //! l logs ../../shared/logs
 //! sha256 <digest of every byte above>
 //! ```
+//! What of a file is kept, and what is not:
+//! - **Modes**: all twelve bits, exactly the source's, whatever the umask of the login; of the release's root too. setuid
+//!   and setgid come along. A folder does not get setgid from the folder that it is made in.
+//! - **Times**: of files, whole seconds. A file that is unchanged keeps the time it has on the host, also where the
+//!   source's is another one. Directories get the source's when something changes in them.
+//! - **Owner**: what is uploaded belongs to the deploy user and group; below a deploy path with setgid to that one's
+//!   group. What is copied belongs to the deploy user too, unless that is root, and keeps a group that the user is in.
+//! - **Neither** ACLs nor extended attributes, hard links, holes: an upload has none, a copy keeps what `cp -a` keeps.
+//!
+//! What Cutover makes for itself, the deploy path and `releases/`, `shared/`, `.cutover/` in it, follows the umask.
+//!
 //! Bytes outside printable ASCII, the space and `%` are written `%XX`.
 
 use std::collections::BTreeMap;

@@ -144,6 +144,9 @@ pub enum Refusal {
         /// What there is.
         free: String,
     },
+    /// The copy would be a broken one.
+    #[error("the user cannot read {}", first_few(.0))]
+    Unreadable(Vec<RelPath>),
     /// No id is newer than the newest release.
     #[error("release {0} is not a date, no id can be newer")]
     NoNewerId(ReleaseId),
@@ -215,6 +218,7 @@ pub struct Plan {
     base: Option<ReleaseId>,
     changes: Changes,
     shared: SharedLinks,
+    left_out: Vec<RelPath>,
     extras: usize,
     replaced: BTreeSet<RelPath>,
     removed: BTreeMap<RelPath, Weight>,
@@ -239,6 +243,8 @@ pub struct Wish {
     pub full: bool,
     /// How many releases remain: at least what is live and what was live before it.
     pub keep: usize,
+    /// Whether what the deploy user cannot read is left out of the copy.
+    pub skip_unreadable: bool,
 }
 
 impl Plan {
@@ -255,6 +261,11 @@ impl Plan {
     /// The new tree, and how it is made.
     pub fn changes(&self) -> &Changes {
         &self.changes
+    }
+
+    /// What is left out of the copy, because the deploy user cannot read it and no manifest lists it.
+    pub fn left_out(&self) -> Option<String> {
+        (!self.left_out.is_empty()).then(|| first_few(&self.left_out))
     }
 
     /// The verbs in order.
@@ -322,6 +333,15 @@ pub fn plan(host: &Observed, source: &Manifest, wish: &Wish) -> Result<Plan, Ref
         .filter(|_| !wish.full)
         .and_then(|(base, seal)| Some((base, diff::against(&wanted, seal, &base.tree)?)));
     let barrier = barrier(host);
+    let mut left_out = Vec::new();
+    if let Some((base, changes)) = against.as_ref().filter(|(_, changes)| !changes.is_empty()) {
+        let unreadable = base.tree.unreadable();
+        if !wish.skip_unreadable && !unreadable.is_empty() {
+            return Err(Refusal::Unreadable(unreadable.iter().cloned().collect()));
+        }
+        left_out.extend(unreadable.iter().filter(|p| changes.manifest.get(p).is_none()).cloned());
+    }
+
     let (mut steps, forgotten) = leftovers(host);
 
     let extras =
@@ -363,7 +383,7 @@ pub fn plan(host: &Observed, source: &Manifest, wish: &Wish) -> Result<Plan, Ref
         }
     };
     let course = Course::new(Some(release.clone()), steps)?;
-    Ok(Plan { release, base, changes, shared, extras, replaced, removed, course })
+    Ok(Plan { release, base, changes, shared, left_out, extras, replaced, removed, course })
 }
 
 /// `current` is renamed onto itself. The run before may have died, or failed to make its rename durable: a fresh
@@ -402,6 +422,13 @@ fn with_links(source: &Manifest, shared: &SharedLinks) -> Manifest {
     let all = source.entries().iter().map(|(p, e)| (p.clone(), e.clone())).chain(links).collect();
     // Links hang in directories of the application, by the rule: this cannot fail.
     Manifest::new(all).unwrap_or_else(|_| source.clone())
+}
+
+/// Paths for people: three of them, and how many there are.
+fn first_few(paths: &[RelPath]) -> String {
+    let shown: Vec<String> = paths.iter().take(3).map(ToString::to_string).collect();
+    let more = paths.len().saturating_sub(shown.len());
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }
 
 fn barrier(host: &Observed) -> Vec<&'static str> {
@@ -509,6 +536,9 @@ impl fmt::Display for Plan {
             if let Step::Prune(ids) = step {
                 ids.iter().try_for_each(|id| writeln!(f, "  prune  releases/{id}"))?;
             }
+        }
+        if let Some(paths) = self.left_out() {
+            writeln!(f, "  warning: left out, because the user cannot read it: {paths}")?;
         }
         writeln!(f, "steps")?;
         self.steps().iter().try_for_each(|s| writeln!(f, "  {s}"))

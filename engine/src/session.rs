@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::config::{Durability, Target};
+use crate::check::Findings;
+use crate::config::{Durability, Target, Unreadable};
 use crate::error::{Cause, step_in_words};
 use crate::manifest::{Entry, Manifest};
 use crate::path::RelPath;
@@ -39,6 +40,8 @@ pub(crate) enum Failure {
     Drifted(String),
     /// The connection or the shell ended.
     Lost { step: &'static str, why: String },
+    /// The account does not run commands.
+    NoShell(String),
     /// Packing failed on this side.
     Pack(PackError),
 }
@@ -65,6 +68,8 @@ pub(crate) struct Session {
     host: String,
     /// Who was at it when this session only looked, in words.
     running: Option<String>,
+    undurable: Option<String>,
+    not_removed: Vec<String>,
 }
 
 /// The watching shell; as long as this is there, it hears from us.
@@ -83,8 +88,15 @@ impl Session {
     /// Connects and opens both channels, in one round trip after the login.
     pub(crate) async fn connect(target: &Target) -> Result<Self, Cause> {
         let connection = ssh::connect(&target.address).await?;
+        let skip_unreadable = target.unreadable == Unreadable::Skip;
         let best_effort = target.durability == Durability::BestEffort;
-        let run = Run { token: random_token()?, holder: holder(), path: target.path.clone(), best_effort };
+        let run = Run {
+            token: random_token()?,
+            holder: holder(),
+            path: target.path.clone(),
+            best_effort,
+            skip_unreadable,
+        };
         ROUND_TRIPS.fetch_add(1, Ordering::Relaxed);
         let (main, watch) = tokio::join!(connection.exec(steps::SHELL), connection.exec(steps::SHELL));
         let main = Shell::new(main.map_err(|e| Cause::from(ConnectError::from(e)))?, &run.token);
@@ -94,7 +106,16 @@ impl Session {
             Err(_) => None,
         };
         let host = format!("{}:{}", target.address.host, target.path);
-        Ok(Self { connection, main, watch, run, host, running: None })
+        Ok(Self {
+            connection,
+            main,
+            watch,
+            run,
+            host,
+            running: None,
+            undurable: None,
+            not_removed: Vec::new(),
+        })
     }
 
     /// Takes the lock (unless this is only a look) and observes the host.
@@ -114,10 +135,8 @@ impl Session {
         let script = steps::open(&self.run, &dirs, lock.map(|wait| wait.as_secs()));
         let mut events = Vec::new();
         let mut told = false;
-        let phase = {
-            let heard = AtomicBool::new(false);
-            let opening = self.phase("opening", script, |event| {
-                heard.store(true, Ordering::Relaxed);
+        let phase = self
+            .first_phase("opening", script, |event| {
                 if matches!(&event, Event::Note(words) if words.as_slice() == ["waiting"]) {
                     if !std::mem::replace(&mut told, true) {
                         waiting(&holder_in_words(&events));
@@ -125,20 +144,8 @@ impl Session {
                 } else {
                     events.push(event);
                 }
-            });
-            let silence = async {
-                tokio::time::sleep(GREETING_TIMEOUT).await;
-                if heard.load(Ordering::Relaxed) {
-                    std::future::pending::<()>().await;
-                }
-            };
-            tokio::select! {
-                ended = opening => ended,
-                () = silence => {
-                    Err(Failure::Lost { step: "opening", why: "the host does not answer".to_owned() })
-                }
-            }
-        };
+            })
+            .await;
         let note = |word: &str| {
             events.iter().find_map(|e| match e {
                 Event::Note(words) if words.first().is_some_and(|w| w == "fail") => {
@@ -159,17 +166,11 @@ impl Session {
             return Err(Cause::Unfit { host: self.host.clone(), unfit, stderr });
         }
         if let Err(failure) = phase {
-            // Not a word: was there a shell at all?
-            if matches!(failure, Failure::Lost { .. })
-                && events.is_empty()
-                && let Some(why) = no_shell::why(&self.connection).await
-            {
-                return Err(Cause::NoShell { host: self.host.clone(), why });
-            }
             return Err(self.cause(failure).await);
         }
         let is_locked = |e: &Event| matches!(e, Event::Note(words) if words.as_slice() == ["locked"]);
         self.running = events.iter().any(is_locked).then(|| holder_in_words(&events));
+        self.undurable = preflight::undurable(&events);
         observed::parse(&events).map_err(|report| Cause::Report { host: self.host.clone(), report })
     }
 
@@ -186,6 +187,67 @@ impl Session {
     /// The host and the deploy path, for people.
     pub(crate) fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Asks what the host can do. Takes no lock.
+    pub(crate) async fn check(&mut self) -> Result<Findings, Cause> {
+        let mut events = Vec::new();
+        let script = steps::check(&self.run);
+        if let Err(failure) = self.first_phase("the check", script, |event| events.push(event)).await {
+            return Err(self.cause(failure).await);
+        }
+        let mut findings = Findings::of(&events);
+        let noise = no_shell::noise(&self.connection).await.map_err(ConnectError::from)?;
+        findings.noise = noise;
+        Ok(findings)
+    }
+
+    /// The first script of a connection: it says a word at once, or the account does not run commands.
+    async fn first_phase(
+        &mut self,
+        step: &'static str,
+        script: Vec<u8>,
+        mut each: impl FnMut(Event),
+    ) -> Result<(), Failure> {
+        let heard = AtomicBool::new(false);
+        let ended = {
+            let opening = self.phase(step, script, |event| {
+                heard.store(true, Ordering::Relaxed);
+                each(event);
+            });
+            let silence = async {
+                tokio::time::sleep(GREETING_TIMEOUT).await;
+                if heard.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                ended = opening => ended,
+                () = silence => Err(Failure::Lost { step, why: "the host does not answer".to_owned() }),
+            }
+        };
+        match ended {
+            Err(Failure::Lost { .. }) if !heard.load(Ordering::Relaxed) => {
+                let why = no_shell::why(&self.connection).await;
+                why.map_or(ended, |why| Err(Failure::NoShell(why)))
+            }
+            other => other,
+        }
+    }
+
+    /// What has to be said at the end with `durability = "best-effort"` on a host that cannot sync.
+    pub(crate) fn undurable(&self, current: &str) -> Option<String> {
+        let why = self.undurable.as_ref()?;
+        Some(format!(
+            "warning: NOTHING IS GUARANTEED AFTER A POWER LOSS: nothing can be made durable there ({why}); current \
+             points to {current}"
+        ))
+    }
+
+    /// Releases that could not be removed whole: they are swept again by the next run.
+    pub(crate) fn not_removed(&self) -> Option<Cause> {
+        let releases = self.not_removed.join(", ");
+        (!releases.is_empty()).then(|| Cause::NotRemoved { host: self.host.clone(), releases })
     }
 
     /// A refusal of the plan, with the host it is about.
@@ -313,6 +375,7 @@ impl Session {
                 let stderr = self.main.complaints().await;
                 Cause::Lost { host, step: step.to_owned(), why, stderr }
             }
+            Failure::NoShell(why) => Cause::NoShell { host, why },
             Failure::Pack(error) => Cause::Pack(error),
         }
     }
@@ -345,12 +408,19 @@ impl Session {
     /// Waits for the end of the script that was sent.
     async fn wait(&mut self, step: &'static str, mut each: impl FnMut(Event)) -> Result<(), Failure> {
         let mut code = None;
+        let not_removed = &mut self.not_removed;
         let ended = self.main.finish(|event| {
             if let Event::Note(words) = &event
                 && words.first().is_some_and(|w| w == "fail")
             {
                 // The first one is what the others come from.
                 code = code.take().or_else(|| words.get(1).cloned());
+            }
+            if let Event::Note(words) = &event
+                && let [pending, id] = words.as_slice()
+                && pending == "pending"
+            {
+                not_removed.push(format!("releases/{}", printable(id.as_bytes())));
             }
             each(event);
         });

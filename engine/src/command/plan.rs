@@ -1,7 +1,7 @@
 //! `cutover plan`: what a deploy would do now.
 
 use super::{Answer, Say, current_line, unless_interrupted};
-use crate::config::Target;
+use crate::config::{Target, Unreadable};
 use crate::error::{Cause, DeployError, Live};
 use crate::plan::{self, Wish};
 use crate::release::ReleaseId;
@@ -28,7 +28,13 @@ pub async fn plan(target: &Target, say: Say<'_>) -> Result<Answer, DeployError> 
     };
     let (session, host) = unless_interrupted(looking, &live).await?;
     live = Live::of(&host.current);
-    let wish = Wish { now: ReleaseId::now(), used: Vec::new(), full: false, keep: target.keep };
+    let wish = Wish {
+        now: ReleaseId::now(),
+        used: Vec::new(),
+        full: false,
+        keep: target.keep,
+        skip_unreadable: target.unreadable == Unreadable::Skip,
+    };
     let plan = plan::plan(&host, source.manifest(), &wish);
     let plan = plan.map_err(|refusal| DeployError::new(session.refusal(refusal), live))?;
     let running = session.running().map(str::to_owned);

@@ -41,6 +41,7 @@ pub async fn rollback(
     let live = opened.live.clone();
     let mut report = |_: &str| say(&format!("live: releases/{id}"));
     let pending = carry_out(&mut opened.session, &course, course.steps(), &mut report, live).await?;
+    opened.session.undurable(&id.link_text()).iter().for_each(|warning| say(warning));
     opened.session.close().await;
     if let Some(cause) = pending {
         say(&format!("live, cleanup pending: {cause}; current points to releases/{id}"));

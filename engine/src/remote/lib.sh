@@ -21,6 +21,14 @@ tree() {
   begin tree; (cd "$1" && find . -exec stat -c '//%f %s %Y %n' {} +); end
   begin links; (cd "$1" && find . -type l -exec tar $unquote -cf - {} +); end
 }
+# What of a tree this user cannot read: files, and folders that cannot be looked into. Root reads everything.
+unreadable() {
+  u=$(id -u); [ "$u" != 0 ] || return 0
+  begin unreadable
+  (cd "$1" && find . ! -type l \( ! -user "$u" -o ! -perm -400 -o -type d ! -perm -100 \) -exec sh -c 'for p do
+    [ -r "$p" ] && { [ ! -d "$p" ] || [ -x "$p" ]; } || printf "//%s\n" "$p"; done' sh {} + 2>/dev/null)
+  end
+}
 # Removes a tree that is ours. rm(1) does not follow links; folders without write permission are opened first.
 rmtree() {
   rm -rf -- "$@" 2>/dev/null && return
@@ -32,7 +40,7 @@ rmtree() {
 
 # --- opening: a look around. Runs in the main shell, which holds the lock while it lives.
 open_tools() {
-  for t in cp mv ln rm mkdir stat find xargs tar sha256sum readlink chmod cat tail dd; do
+  for t in cp mv ln rm mkdir stat find xargs tar sha256sum readlink chmod cat tail dd id; do
     command -v "$t" >/dev/null 2>&1 || die missing-tool "$t"
   done
   stat -c %f / >/dev/null 2>&1 || die missing-tool stat-c
@@ -48,16 +56,24 @@ open_path() {
 }
 # Whether this user may make files there, if it is there.
 may() { [ ! -e "$1" ] || { [ -w "$1" ] && [ -x "$1" ]; } || die denied "$2"; }
-# Can anything be made durable here? If not, and D is best-effort, nothing is tried in vain any more. sync(2) without
-# `-f` says nothing of errors, and only Linux' waits for the disk.
+# Can anything be made durable here? If not, and D is best-effort, nothing is tried in vain any more.
 durable() {
-  if e=$(sync "$@" 2>&1) && { [ "$D" = require ] || e=$(barrier_syncs 2>&1); }; then return; fi
+  find_syncfs
+  if e=$(sync "$@" 2>&1 && barrier_waits && { [ "$D" = require ] || barrier_syncs 2>&1; }); then return; fi
   [ "$D" = best-effort ] || { printf '%s\n' "$e" >&2; die no-sync; }
   begin undurable; printf '%s\n' "$e"; end
   sync() { command sync "$@" >/dev/null 2>&1 || :; }
 }
-barrier_syncs() { if has_syncfs; then sync -f .; else [ "$(uname -s)" = Linux ] && sync; fi; }
-has_syncfs() { case $(sync --help 2>&1 </dev/null) in *--file-system*|*-df*|*' -f'*|*'	-f'*) ;; *) return 1 ;; esac; }
+barrier_waits() {
+  [ "$F" = yes ] || [ "$(uname -s)" = Linux ] || { echo 'its sync(1) has no -f, and without it only Linux waits for the disk'; return 1; }
+}
+barrier_syncs() { if [ "$F" = yes ]; then sync -f .; else sync; fi; }
+# F: whether sync(1) knows `-f`, which is syncfs(2): it waits for the disk and tells errors, on any system that has it.
+F=
+find_syncfs() {
+  [ -z "$F" ] || return 0
+  case $(sync --help 2>&1 </dev/null) in *--file-system*|*-df*|*' -f'*|*'	-f'*) F=yes ;; *) F=no ;; esac
+}
 # Durable: the directory that holds `current`, which an earlier run may have left between its rename and its sync.
 open_layout() {
   # Before anything else is made. Is there an atomic rename of a link onto a link? `mv` without -T moves into what the
@@ -78,7 +94,7 @@ look() {
   list releases releases; list seals .cutover/seals; list unfinished .cutover/unfinished
   list staging .cutover/staging; list private .cutover
   begin log; if [ -f .cutover/log ]; then tail -n 1 .cutover/log; fi; end
-  if has_syncfs; then say syncfs yes; else say syncfs no; fi
+  find_syncfs; say syncfs "$F"
   d=$(stat -L -c %d . releases .cutover 2>/dev/null); say devices $d
   say room $(stat -f -c '%b %a %S %c %d' . 2>/dev/null)
   b=
@@ -88,7 +104,7 @@ look() {
   done
   if [ -n "$b" ]; then
     say base "$b"
-    if [ -f ".cutover/seals/$b" ]; then begin seal; cat ".cutover/seals/$b"; end; tree "releases/$b"; fi
+    if [ -f ".cutover/seals/$b" ]; then begin seal; cat ".cutover/seals/$b"; end; tree "releases/$b"; unreadable "releases/$b"; fi
   fi
 }
 # What lies in shared/, in those of its folders that the application has too.
@@ -97,12 +113,17 @@ look_shared() { for d do if [ -d "shared/$d" ]; then items "shared/$d" || die lo
 # --- the deploy
 # Nothing durable.
 x_recover() { true >".cutover/seals/$1.live" || die recover; }
-# Durable after it: that these are gone. Only what has a note in `unfinished` gets here.
+# Durable after it: that these are gone, but for what is reported as pending: another user's files keep their folder,
+# and that stops no deploy. Its note stays. Only what has a note in `unfinished` gets here.
 x_sweep() {
   for i in "$@"; do [ "releases/$i" -ef current ] && die sweep; done
-  for i in "$@"; do rm -f ".cutover/seals/$i.live" ".cutover/seals/$i" && rmtree "releases/$i" || die sweep; done
+  gone=
+  for i in "$@"; do
+    rm -f ".cutover/seals/$i.live" ".cutover/seals/$i" || die sweep
+    if rmtree "releases/$i"; then gone="$gone $i"; else say pending "$i"; fi
+  done
   sync releases || die sweep
-  for i in "$@"; do rm -f ".cutover/unfinished/$i" || die sweep; done
+  for i in $gone; do rm -f ".cutover/unfinished/$i" || die sweep; done
 }
 x_sweep_private() { (cd .cutover && rmtree "$@") || die sweep; }
 # Durable after it: the note that this release is unfinished, and markers that recovery added.
@@ -114,8 +135,19 @@ x_intend() {
 # Nothing durable. Reads the base, writes only the new release.
 x_copy() {
   if [ -e "releases/$2" ] || [ -L "releases/$2" ]; then die copy; fi
-  cp -a -- "releases/$1" "releases/$2" || die copy
+  if ! e=$(cp -a -- "releases/$1" "releases/$2" 2>&1); then
+    # What cannot be read is left out, if U says so; nothing else may be.
+    [ "$U" = skip ] && only_denied "$e" || { printf '%s\n' "$e" >&2; die copy; }
+  fi
+  if [ -g releases ]; then same_setgid "releases/$1" "releases/$2"; fi
 }
+# Below a folder with setgid new folders have it too, and GNU cp leaves it on them. Verification decides if this worked.
+same_setgid() {
+  (b=$PWD/$1; export b; cd "$2" && find . -type d -perm -2000 -exec sh -c '
+    for p do shift; [ -g "$b/$p" ] || set -- "$@" "$p"; done
+    [ "$#" = 0 ] || chmod g-s -- "$@"' sh {} +)
+}
+only_denied() { printf '%s\n' "$1" | { while IFS= read -r l; do case $l in *': Permission denied') ;; *) exit 1 ;; esac; done; }; }
 # The archive, in chunks: each is one line, `<bytes> <how many times>`, and that much. `end` ends it; `cut` says that it
 # will not be whole. They are always read up to there: what follows is the next script. dd(1) reads no byte too many.
 chunks() {
@@ -213,9 +245,11 @@ x_prune() {
   sync .cutover/unfinished || die prune
   for i in "$@"; do rm -f ".cutover/seals/$i.live" ".cutover/seals/$i" || die prune; done
   sync .cutover/seals || die prune
-  for i in "$@"; do rmtree "releases/$i" || die prune; done
+  gone= left=
+  for i in "$@"; do if rmtree "releases/$i"; then gone="$gone $i"; else left=$i; fi; done
   sync releases || die prune
-  for i in "$@"; do rm -f ".cutover/unfinished/$i"; done
+  for i in $gone; do rm -f ".cutover/unfinished/$i"; done
+  [ -z "$left" ] || die prune
 }
 x_log() {
   if [ -s .cutover/log ] && [ -n "$(tail -c 1 .cutover/log)" ]; then echo >>.cutover/log; fi

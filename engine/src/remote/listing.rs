@@ -3,7 +3,7 @@
 //! A record starts with `//`, which cannot occur inside a path that `find` prints, so names may hold newlines and
 //! anything else. Pure, total; fuzz targets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
 use crate::manifest::{Entry, Sha};
@@ -30,17 +30,29 @@ const S_IFLNK: u32 = 0o120_000;
 pub struct Tree {
     seen: BTreeMap<RelPath, Seen>,
     links: BTreeMap<RelPath, Vec<u8>>,
+    unreadable: BTreeSet<RelPath>,
 }
 
 impl Tree {
     /// From the output of the `tree` and `links` sections; `None` if it is not that.
     pub fn parse(tree: &[u8], links: &[u8]) -> Option<Self> {
-        Some(Self { seen: parse_tree(tree)?, links: parse_links(links)? })
+        Some(Self { seen: parse_tree(tree)?, links: parse_links(links)?, ..Self::default() })
     }
 
     /// A tree out of its parts, for tests and simulations.
     pub fn from_parts(seen: BTreeMap<RelPath, Seen>, links: BTreeMap<RelPath, Vec<u8>>) -> Self {
-        Self { seen, links }
+        Self { seen, links, ..Self::default() }
+    }
+
+    /// The same, of which these cannot be read.
+    #[must_use]
+    pub fn without(self, unreadable: BTreeSet<RelPath>) -> Self {
+        Self { unreadable, ..self }
+    }
+
+    /// Files that the deploy user cannot read, and directories that the user cannot look into.
+    pub fn unreadable(&self) -> &BTreeSet<RelPath> {
+        &self.unreadable
     }
 
     /// Whether anything is at `path`.
@@ -58,7 +70,8 @@ impl Tree {
         self.seen.keys().filter(|p| known.get(p).is_none())
     }
 
-    /// Whether what is at `path` has `entry`'s type, size, mode, time and link text (content is not looked at).
+    /// Whether what is at `path` can be read and has `entry`'s type, size, mode, time and link text (content is not
+    /// looked at).
     pub fn is(&self, path: &RelPath, entry: &Entry) -> bool {
         self.difference(path, entry).is_none()
     }
@@ -66,6 +79,9 @@ impl Tree {
     /// In what way what is at `path` is not `entry`, in one word; the content is not looked at.
     pub fn difference(&self, path: &RelPath, entry: &Entry) -> Option<&'static str> {
         let Some(seen) = self.seen.get(path) else { return Some("missing") };
+        if self.unreadable.contains(path) {
+            return Some("readable");
+        }
         let (kind, bits) = (seen.raw_mode & S_IFMT, seen.raw_mode & 0o7777);
         let wrong = |is: bool, word| (!is).then_some(word);
         match entry {
@@ -136,6 +152,11 @@ pub fn parse_links(bytes: &[u8]) -> Option<BTreeMap<RelPath, Vec<u8>>> {
         out.insert(path, entry.link_name_bytes()?.into_owned());
     }
     Some(out)
+}
+
+/// `//<path>` records, as `find .` prints paths.
+pub fn parse_unreadable(bytes: &[u8]) -> Option<BTreeSet<RelPath>> {
+    records(bytes)?.into_iter().map(RelPath::from_find).collect()
 }
 
 /// One entry of a flat directory listing.

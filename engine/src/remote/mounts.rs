@@ -84,15 +84,12 @@ fn unescape(word: &[u8]) -> Vec<u8> {
             (b'\\', [a, b, c, ..]) => octal(a).zip(octal(b)).zip(octal(c)),
             _ => None,
         };
-        match escaped.and_then(|((a, b), c)| u8::try_from(a * 64 + b * 8 + c).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
+        if let Some(byte) = escaped.and_then(|((a, b), c)| u8::try_from(a * 64 + b * 8 + c).ok()) {
+            out.push(byte);
+            rest = after.get(3..).unwrap_or_default();
+        } else {
+            out.push(*first);
+            rest = after;
         }
     }
     out
@@ -135,8 +132,8 @@ pub fn profile(mount: &Mount, in_effect: Option<&[u8]>) -> Result<Profile, Strin
     options.extend(lines.iter().flat_map(|l| l.lines()).map(|l| l.trim().to_owned()));
     let first_of = |bad: &[&str]| options.iter().find(|o| bad.contains(&o.as_str())).cloned();
     let none = |why: &str| Err(format!("{}: {why}", mount.kind));
-    const NO_BARRIER: &[&str] = &["nobarrier", "barrier=0"];
-    let barriers = first_of(NO_BARRIER).map(|o| format!("`{o}`: the disk may reorder what was synced"));
+    let barriers =
+        first_of(&["nobarrier", "barrier=0"]).map(|o| format!("`{o}`: the disk may reorder what was synced"));
     match mount.kind.as_str() {
         "ext4" => {
             if let Some(why) = barriers {

@@ -34,7 +34,7 @@ pub struct Base {
     pub id: ReleaseId,
     /// Its manifest; `None` if it has no seal, or a torn one.
     pub seal: Option<Manifest>,
-    /// What is there now.
+    /// What is there now, and what of it the deploy user cannot read.
     pub tree: Tree,
 }
 
@@ -97,6 +97,7 @@ pub enum ReportError {
 pub fn parse(events: &[Event]) -> Result<Observed, ReportError> {
     let mut out = Observed { exists: true, one_file_system: true, ..Observed::default() };
     let (mut base_id, mut seal, mut tree, mut links) = (None, None, None, None);
+    let mut unreadable = BTreeSet::new();
     let mut identity = None;
     for event in events {
         match event {
@@ -137,6 +138,7 @@ pub fn parse(events: &[Event]) -> Result<Observed, ReportError> {
                     "shared" => out.shared = shared(items("shared")?).ok_or_else(bad)?,
                     // A torn seal is no seal; that is for the plan, not an error.
                     "seal" => seal = manifest::parse(bytes).ok(),
+                    "unreadable" => unreadable = listing::parse_unreadable(bytes).ok_or_else(bad)?,
                     "tree" => tree = Some(bytes.as_slice()),
                     "links" => links = Some(bytes.as_slice()),
                     _ => {}
@@ -150,13 +152,13 @@ pub fn parse(events: &[Event]) -> Result<Observed, ReportError> {
     if let Some(id) = base_id {
         let tree = Tree::parse(tree.unwrap_or_default(), links.unwrap_or_default())
             .ok_or_else(|| ReportError::Section("tree".to_owned()))?;
-        out.base = Some(Base { id, seal, tree });
+        out.base = Some(Base { id, seal, tree: tree.without(unreadable) });
     }
     Ok(out)
 }
 
 /// Blocks in all, free blocks, block size, inodes in all, free inodes.
-fn parse_room(numbers: &[&str]) -> Option<Room> {
+pub(crate) fn parse_room(numbers: &[&str]) -> Option<Room> {
     let numbers: Vec<u64> = numbers.iter().map(|n| n.parse().ok()).collect::<Option<_>>()?;
     match numbers.as_slice() {
         [blocks, free, size, inodes, free_inodes] if *blocks > 0 => Some(Room {

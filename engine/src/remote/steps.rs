@@ -14,6 +14,9 @@ pub const LIB: &str = include_str!("lib.sh");
 /// The lock.
 pub const LOCK: &str = include_str!("lock.sh");
 
+/// The questions about a host.
+pub const CHECK: &str = include_str!("check.sh");
+
 /// What every script ends in.
 pub const END: &[u8] = b"#end";
 
@@ -44,6 +47,8 @@ pub struct Run {
     pub path: String,
     /// Whether to go on where nothing can be made durable.
     pub best_effort: bool,
+    /// Whether to leave out of a copy what cannot be read.
+    pub skip_unreadable: bool,
 }
 
 /// The opening: tools, lock (unless only looked at), the host's state.
@@ -51,12 +56,9 @@ pub struct Run {
 /// `wait_s` is how long to wait for the lock; `None` takes none.
 pub fn open(run: &Run, app_dirs: &[&RelPath], wait_s: Option<u64>) -> Vec<u8> {
     let path = quoted(&run.path);
-    let mut out = format!(
-        "T={}\nD={}\n{LIB}\n{LOCK}\n",
-        run.token,
-        if run.best_effort { "best-effort" } else { "require" }
-    )
-    .into_bytes();
+    let durability = if run.best_effort { "best-effort" } else { "require" };
+    let unreadable = if run.skip_unreadable { "skip" } else { "refuse" };
+    let mut out = format!("T={}\nD={durability}\nU={unreadable}\n{LIB}\n{LOCK}\n", run.token).into_bytes();
     let mut body = Vec::new();
     body.extend_from_slice(b"say hello\nopen_tools\n");
     if let Some(wait_s) = wait_s {
@@ -78,6 +80,13 @@ pub fn open(run: &Run, app_dirs: &[&RelPath], wait_s: Option<u64>) -> Vec<u8> {
     out.extend_from_slice(&body);
     out.extend_from_slice(b"} </dev/null\n");
     out
+}
+
+/// The questions of `cutover check`.
+pub fn check(run: &Run) -> Vec<u8> {
+    let path = quoted(&run.path);
+    format!("T={}\n{LIB}\n{CHECK}\nsay hello\n(check {path}) </dev/null\nsay phase $?\n", run.token)
+        .into_bytes()
 }
 
 /// One phase: the calls of these steps, each of which ends the phase if it fails.

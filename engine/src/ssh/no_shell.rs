@@ -12,8 +12,8 @@ use crate::text::printable;
 
 /// Far more than a shell takes to start and say one word.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// What reads its input to the end gets it then.
-const END_OF_INPUT: Duration = Duration::from_secs(1);
+/// After this long the input ends.
+const INPUT_OPEN: Duration = Duration::from_secs(1);
 /// What an account says that has no shell fits into this many times over.
 const SAID_BYTES_MAX: usize = 64 * 1024;
 /// Printed by any shell that runs what it is told.
@@ -44,14 +44,26 @@ pub(crate) async fn ask(
     command: &str,
     input: &[u8],
 ) -> Result<Answer, russh::Error> {
-    let (mut channel, writer) = connection.exec(command).await?.split();
+    let mut channel = connection.exec(command).await?;
     // A host that has closed the channel by now has answered all the same.
     if !input.is_empty() {
-        let _ = writer.data_bytes(input.to_vec()).await;
+        let _ = channel.data_bytes(input.to_vec()).await;
     }
     let mut answer = Answer::default();
+    let mut patience = std::pin::pin!(tokio::time::sleep(INPUT_OPEN));
+    let mut open = true;
     let listening = async {
-        while let Some(message) = channel.wait().await {
+        loop {
+            // An SFTP server that sees the end of its input ends without an answer; a shell that reads it waits for it.
+            let message = tokio::select! {
+                message = channel.wait() => message,
+                () = &mut patience, if open => {
+                    open = false;
+                    let _ = channel.eof().await;
+                    continue;
+                }
+            };
+            let Some(message) = message else { break };
             match message {
                 ChannelMsg::Data { data } => answer.out.extend_from_slice(&data),
                 ChannelMsg::ExtendedData { data, .. } => answer.errors.extend_from_slice(&data),
@@ -64,18 +76,6 @@ pub(crate) async fn ask(
             }
         }
     };
-    // sftp-server(8) ends at the end of its input, whether it has sent its answers or not.
-    let ending = async {
-        tokio::time::sleep(END_OF_INPUT).await;
-        let _ = writer.eof().await;
-    };
-    let listening = async {
-        tokio::pin!(listening, ending);
-        tokio::select! {
-            () = &mut listening => {}
-            () = &mut ending => listening.await,
-        }
-    };
     answer.hangs = tokio::time::timeout(ANSWER_TIMEOUT, listening).await.is_err();
     Ok(answer)
 }
@@ -84,6 +84,19 @@ pub(crate) async fn ask(
 pub(crate) async fn why(connection: &Connection) -> Option<String> {
     let answer = ask(connection, &format!("echo {WORD}"), SFTP_INIT).await.ok()?;
     reason(&answer)
+}
+
+/// What the account's shell prints without being asked, in one line.
+pub(crate) async fn noise(connection: &Connection) -> Result<Option<String>, russh::Error> {
+    let answer = ask(connection, &format!("echo {WORD}"), b"").await?;
+    let lines = answer.out.split(|b| *b == b'\n').chain(answer.errors.split(|b| *b == b'\n'));
+    let said: Vec<String> = lines
+        .map(<[u8]>::trim_ascii)
+        .filter(|l| !l.is_empty() && *l != WORD.as_bytes())
+        .take(3)
+        .map(printable)
+        .collect();
+    Ok((!said.is_empty()).then(|| said.join("; ")))
 }
 
 /// The same from what came back.

@@ -126,6 +126,7 @@ fn help() {
     Usage: cutover <COMMAND>
 
     Commands:
+      check     Find out whether deploys work on a host, and what is guaranteed there
       plan      Print what a deploy would do, from the host's real state, and change nothing
       deploy    Deploy a directory: prepare a release beside the live one, then switch to it atomically
       status    Say what is live, since when and by whom, and what lies around; changes nothing

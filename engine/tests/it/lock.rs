@@ -255,7 +255,8 @@ impl Shell {
 
 fn run_in(dir: &Path, token: &str) -> Run {
     let path = dir.to_str().expect("plain").to_owned();
-    Run { token: token.to_owned(), holder: "somebody@laptop process 7".to_owned(), path }
+    let holder = "somebody@laptop process 7".to_owned();
+    Run { token: token.to_owned(), holder, path, best_effort: false, skip_unreadable: false }
 }
 
 /// A main shell that has the lock and whose run also has a process going.

@@ -16,7 +16,7 @@ fn id(text: &str) -> ReleaseId {
 }
 
 fn wish() -> Wish {
-    Wish { now: id("20260101120000"), used: Vec::new(), full: false, keep: 3 }
+    Wish { now: id("20260101120000"), used: Vec::new(), full: false, keep: 3, skip_unreadable: false }
 }
 
 /// The tree that a manifest describes, as `stat` would see it.
