@@ -1,4 +1,4 @@
-//! Logging in with a key: the file that was named, or the agent, then the usual files.
+//! Logging in with a key: the one of the environment, or the file that was named, or the agent, then the usual files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use russh::keys::{self, PrivateKeyWithHashAlg, load_secret_key};
 
 use super::{Address, Client, ConnectError};
 
+/// A private key, as its file holds it: for jobs that get their secrets in the environment.
+const KEY_VARIABLE: &str = "CUTOVER_SSH_KEY";
 /// A server ends the connection after six failures by default; the files come after the agent.
 const AGENT_KEYS_MAX: usize = 4;
 
@@ -24,6 +26,31 @@ pub(super) async fn log_in(
         why,
         hint: hint.to_owned(),
     };
+    if let Some(text) = super::from_environment(KEY_VARIABLE) {
+        let key = match keys::decode_secret_key(&text, None) {
+            Ok(key) if !key.is_encrypted() => key,
+            Ok(_) | Err(keys::Error::KeyIsEncrypted) => {
+                return Err(fail(
+                    format!("the key in {KEY_VARIABLE} is encrypted"),
+                    "nobody is asked for a passphrase: give it a key without one, for this job alone",
+                ));
+            }
+            // What it holds is a secret, even if it is no key.
+            Err(_) => {
+                return Err(fail(
+                    format!("what is in {KEY_VARIABLE} is not a private key"),
+                    "it holds the whole file, from its BEGIN line to its END line",
+                ));
+            }
+        };
+        if with_key(handle, &address.user, key).await? {
+            return Ok(());
+        }
+        return Err(fail(
+            format!("the host does not accept the key in {KEY_VARIABLE}"),
+            "add its public half to the user's ~/.ssh/authorized_keys on the host",
+        ));
+    }
     if let Some(file) = &address.identity {
         return match with_file(handle, &address.user, file).await? {
             Tried::In => Ok(()),
@@ -79,13 +106,19 @@ async fn with_file(handle: &mut Handle<Client>, user: &str, file: &Path) -> Resu
         Err(keys::Error::KeyIsEncrypted) => return Ok(Tried::Encrypted),
         Err(e) => return Ok(Tried::Unreadable(e.to_string())),
     };
+    Ok(if with_key(handle, user, key).await? { Tried::In } else { Tried::Refused })
+}
+
+/// Whether the host lets this key in.
+async fn with_key(
+    handle: &mut Handle<Client>,
+    user: &str,
+    key: keys::PrivateKey,
+) -> Result<bool, ConnectError> {
     let hash =
         if key.algorithm().is_rsa() { handle.best_supported_rsa_hash().await?.flatten() } else { None };
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
-    match handle.authenticate_publickey(user, key).await? {
-        AuthResult::Success => Ok(Tried::In),
-        AuthResult::Failure { .. } => Ok(Tried::Refused),
-    }
+    Ok(matches!(handle.authenticate_publickey(user, key).await?, AuthResult::Success))
 }
 
 async fn with_agent(handle: &mut Handle<Client>, user: &str) -> Result<bool, String> {

@@ -161,6 +161,11 @@ impl Connection {
     }
 }
 
+/// What an environment variable holds, if it holds anything.
+fn from_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.trim().is_empty())
+}
+
 /// The fingerprint as OpenSSH prints it.
 fn fingerprint(key: &russh::keys::PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()

@@ -31,6 +31,8 @@ pub(crate) struct Account<'a> {
     pub(crate) umask: Option<u32>,
     /// Further lines of `sshd_config`.
     pub(crate) config: &'a str,
+    /// Mounts a file system of so many bytes and inodes where the deploy path is to be made.
+    pub(crate) disk: Option<(u32, u32)>,
     /// dropbear in place of OpenSSH's sshd.
     pub(crate) dropbear: bool,
 }
@@ -125,9 +127,14 @@ impl Account<'_> {
 
     fn command(&self, server: &Path, dir: &Path, port: u16) -> Command {
         // The umask is inherited: neither server sets one without PAM.
-        let script = "umask \"$1\"; cd \"$2\"; shift 2; for f in passwd group shells; do mount --bind $f /etc/$f || exit; done; exec \"$@\"";
+        let script = "umask \"$1\"; cd \"$2\"; shift 2; for f in passwd group shells; do mount --bind $f /etc/$f || exit; done; \
+                      if [ -n \"$disk\" ]; then mount -t tmpfs -o \"$disk\" tmpfs srv || exit; fi; exec \"$@\"";
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+        let disk = self.disk.map_or(String::new(), |(bytes, inodes)| {
+            format!("size={bytes},nr_inodes={inodes},uid={ID},gid={ID},mode=755")
+        });
+        command.env("disk", disk);
         command.arg(format!("{:03o}", self.umask.unwrap_or(0o022))).arg(dir).arg(server);
         if self.dropbear {
             command.args(["-F", "-E", "-s", "-m", "-r", "host_key", "-P", "dropbear.pid", "-p"]);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use cutover::config::parse;
+use cutover::config::{Durability, Unreadable, parse};
 
 const GOOD: &str = "version = 1\n[targets.production]\nhost = \"example.com\"\nuser = \"app\"\npath = \"/srv/app/\"\nsource = \"dist\"\n";
 
@@ -106,6 +106,41 @@ fn errors() {
 }
 
 #[test]
+fn targets_inherit() {
+    let text = "version = 1\n[defaults]\nuser = \"app\"\npath = \"/srv/app\"\nsource = \"dist\"\nport = 2222\n\
+                durability = \"best-effort\"\nunreadable = \"skip\"\n\
+                [targets.one]\nhost = \"a\"\n[targets.two]\nhost = \"b\"\nport = 22\ndurability = \"require\"\n";
+    let target = |name: &str| parse(text, Path::new("cutover.toml"), Some(name)).expect("good");
+    let (one, two) = (target("one"), target("two"));
+    assert_eq!((one.address.host.as_str(), one.address.port), ("a", 2222));
+    assert_eq!((two.address.host.as_str(), two.address.port), ("b", 22));
+    assert_eq!((one.durability, one.unreadable), (Durability::BestEffort, Unreadable::Skip));
+    assert_eq!((two.durability, two.unreadable), (Durability::Require, Unreadable::Skip));
+    assert_eq!(one.path, two.path);
+    let plain = parse(GOOD, Path::new("cutover.toml"), None).expect("good");
+    assert_eq!((plain.durability, plain.unreadable), (Durability::Require, Unreadable::Refuse));
+
+    let swap = |from: &str, to: &str| error(&text.replacen(from, to, 1), Some("one"));
+    let all = [
+        swap("best-effort", "best"),
+        swap("[defaults]\nuser", "[defaults]\nusr"),
+        error(&GOOD.replacen('\n', "\ndefaults = 1\n", 1), None),
+        swap("\"/srv/app\"", "\"srv\""),
+    ];
+    insta::assert_snapshot!(all.join("\n\n"), @r#"
+    dir/cutover.toml:7: target `one`: unknown variant `best`, expected `require` or `best-effort`
+
+    dir/cutover.toml:3: unknown key `usr` in `defaults`
+    hint: did you mean `user`?
+
+    dir/cutover.toml:2: `defaults` is not a table
+    hint: it looks like: [defaults] user = "…"
+
+    dir/cutover.toml:4: target `one`: `path` is not absolute
+    "#);
+}
+
+#[test]
 fn help() {
     let run = |args: &[&str]| {
         let out = Command::new(env!("CARGO_BIN_EXE_cutover"))
@@ -165,6 +200,32 @@ fn help() {
 
       -v, --verbose
               Print the plan before it is carried out
+
+      -h, --help
+              Print help (see a summary with '-h')
+    exit: Some(0)
+    ");
+    insta::assert_snapshot!(run(&["check", "--help"]), @r"
+    Find out whether deploys work on a host, and what is guaranteed there
+
+    Connects and tries what a deploy stands on, in one temporary directory that it removes: in the
+    deploy path, or in the nearest folder above it that exists. Nothing else is changed, and no lock is
+    taken.
+
+    Exit codes: 0 deploys work, and what is live survives a power loss; 4 deploys work, but nothing is
+    guaranteed after a power loss; 1 deploys do not work; 2 wrong usage or configuration.
+
+    Usage: cutover check [OPTIONS] [TARGET]
+
+    Arguments:
+      [TARGET]
+              The target in cutover.toml; needed if there are several
+
+    Options:
+          --config <FILE>
+              The configuration
+              
+              [default: cutover.toml]
 
       -h, --help
               Print help (see a summary with '-h')

@@ -111,3 +111,48 @@ fn a_fifo_in_the_source_is_named() {
     assert!(ran.stderr.contains("pipe is a fifo"), "{ran:#?}");
     assert!(!host.path().exists());
 }
+
+/// A job without files: key and host key come in the environment.
+#[test]
+fn keys_from_the_environment() {
+    let Some(mut host) = Host::start() else { return };
+    fs::write(host.source().join("a"), "a").expect("write");
+    let file = |name: &str| fs::read_to_string(host.dir.path().join(name)).expect("read");
+    let (secret, pin, other) = (file("id"), file("host_key.pub"), file("id.pub"));
+    for name in ["id", "known_hosts"] {
+        fs::remove_file(host.dir.path().join(name)).expect("rm");
+    }
+    let with = |pin: &str, key: &str| {
+        vec![("CUTOVER_HOST_KEY".to_owned(), pin.to_owned()), ("CUTOVER_SSH_KEY".to_owned(), key.to_owned())]
+    };
+    for (pin, key, says) in [
+        (other.as_str(), secret.as_str(), "HAS CHANGED"),
+        ("nonsense", &secret, "cannot read CUTOVER_HOST_KEY: line 1 is not a public key"),
+        (&pin, "a secret that is no key", "what is in CUTOVER_SSH_KEY is not a private key"),
+    ] {
+        host.env = with(pin, key);
+        let ran = host.deploy(&[]);
+        assert_eq!(ran.code, Some(1), "{ran:#?}");
+        assert!(ran.stderr.contains(says) && !ran.stderr.contains("a secret that"), "{ran:#?}");
+        assert!(!host.path().exists());
+    }
+    host.env = with(&pin, &secret);
+    let ran = host.deploy(&[]);
+    ran.live();
+    let line = secret.lines().nth(2).expect("a key has lines");
+    assert!(!ran.stdout.contains(line) && !ran.stderr.contains(line));
+}
+
+#[test]
+fn a_pattern_in_known_hosts() {
+    let Some(host) = Host::start() else { return };
+    let known = host.dir.path().join("known_hosts");
+    let text = fs::read_to_string(&known).expect("read");
+    let key = text.split_once(' ').expect("a line").1;
+    fs::write(host.source().join("a"), "a").expect("write");
+    fs::write(&known, format!("[127.0.0.*]:* {key}")).expect("write");
+    host.deploy(&[]).live();
+    fs::write(&known, format!("[127.0.0.*]:*,![127.0.0.1]:* {key}")).expect("write");
+    let ran = host.deploy(&[]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("is not known"), "{ran:#?}");
+}

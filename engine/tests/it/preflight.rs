@@ -53,6 +53,20 @@ fn a_file_where_the_deploy_path_should_be() {
     refused(&host, "the deploy path is not a directory");
 }
 
+#[test]
+fn room() {
+    for (disk, words) in [
+        ((1 << 20, 1000), "not enough room: 3.0 MB needed, "),
+        ((1 << 24, 40), "not enough room: 61 inodes needed, "),
+    ] {
+        let Some(host) = (Account { disk: Some(disk), ..Account::default() }).start() else { return };
+        for n in 0..60 {
+            fs::write(host.source().join(n.to_string()), "x".repeat(50_000)).expect("write");
+        }
+        refused(&host, words);
+    }
+}
+
 /// A host on which sync(1) fails, or is not there at all.
 fn without_sync(script: Option<&str>) -> Option<(Host, tempfile::TempDir)> {
     let tools = tempfile::tempdir().expect("tools");
