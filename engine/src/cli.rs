@@ -12,6 +12,7 @@ use crate::config::{self, ConfigError, Target};
 use crate::deploy::{self, Options, Outcome};
 use crate::error::{DeployError, Live};
 use crate::plan::KEEP_MIN;
+use crate::progress::Progress;
 use crate::release::ReleaseId;
 use crate::text::printable;
 
@@ -236,7 +237,13 @@ async fn run(command: Command) -> Result<u8, Usage> {
         Command::Check { at } => checked(&check::check(&at.load()?).await),
         Command::Plan { at } => answer(command::plan(&at.load()?, say).await),
         Command::Deploy { at, verbose } => {
-            deployed(&deploy::deploy(&at.load()?, &Options { verbose }, say).await)
+            let target = at.load()?;
+            let progress = Progress::on_stderr();
+            let options = Options { verbose, progress: progress.clone() };
+            let mut beside = |line: &str| progress.beside(|| say(line));
+            let result = deploy::deploy(&target, &options, &mut beside).await;
+            progress.end();
+            deployed(&result)
         }
         Command::Status { at } => answer(command::status(&at.load()?, say).await),
         Command::Releases { at } => answer(command::releases(&at.load()?, say).await),

@@ -7,16 +7,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{Target, Unreadable};
 use crate::error::{Cause, DeployError, Live};
 use crate::plan::{self, Course, Plan, Step, Wish};
+use crate::progress::Progress;
 use crate::release::ReleaseId;
 use crate::session::{Failure, Session};
 use crate::source::Source;
 use crate::text::printable;
 
 /// How a deploy is to be done.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Print the plan, then carry it out.
     pub verbose: bool,
+    /// Where to show what is being done.
+    pub progress: Progress,
 }
 
 /// How a deploy ended well.
@@ -53,6 +56,7 @@ pub async fn deploy(
         // From here on a signal waits: it is a matter of moments, and then the outcome is known.
         Ok(ready) => {
             let _ignore = signals_held();
+            options.progress.phase("cutting over");
             cut_over(ready, say, live).await
         }
     }
@@ -70,10 +74,13 @@ async fn prepare(
     say: &mut (dyn FnMut(&str) + Send),
     live: &mut Live,
 ) -> Result<Ready, Cause> {
+    let progress = &options.progress;
     let folder = target.source.clone();
+    progress.phase("reading the source");
     let source =
         tokio::task::spawn_blocking(move || Source::scan(&folder)).await.map_err(std::io::Error::other)??;
     let source = Arc::new(source);
+    progress.phase(&format!("connecting to {}", target.address.host));
     let mut session = Session::connect(target).await?;
     let host = session.open(source.manifest(), false).await?;
     *live = Live::of(&host.current);
@@ -94,7 +101,7 @@ async fn prepare(
             say(&format!("warning: left out of the copy, because the user cannot read it: {paths}"));
         }
         let plan = Arc::new(plan);
-        match place(&mut session, &plan, &source).await {
+        match place(&mut session, &plan, &source, progress).await {
             Ok(()) => return Ok(Ready { session, plan }),
             Err(Failure::Drifted(_)) if plan.base().is_some() => {
                 // The base changed under the copy. Nothing of it can be relied on: everything is uploaded.
@@ -114,12 +121,18 @@ async fn prepare(
 }
 
 /// Everything before the cutover's own phase.
-async fn place(session: &mut Session, plan: &Arc<Plan>, source: &Arc<Source>) -> Result<(), Failure> {
+async fn place(
+    session: &mut Session,
+    plan: &Arc<Plan>,
+    source: &Arc<Source>,
+    progress: &Progress,
+) -> Result<(), Failure> {
     let steps = plan.steps();
     if plan.is_nothing_to_do() {
         return session.prepare_only(plan, before_cutover(steps)).await;
     }
-    session.place(plan, before(steps, &Step::Seal), source).await
+    progress.upload(plan.base(), plan.upload_files(), plan.changes().upload_bytes());
+    session.place(plan, before(steps, &Step::Seal), source, progress).await
 }
 
 fn before<'a>(steps: &'a [Step], step: &Step) -> &'a [Step] {

@@ -23,6 +23,7 @@ pub mod manifest;
 pub mod path;
 pub mod plan;
 pub mod preflight;
+pub mod progress;
 pub mod release;
 pub mod remote;
 mod session;

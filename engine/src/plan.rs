@@ -278,6 +278,16 @@ impl Plan {
         &self.course
     }
 
+    /// How many files are uploaded.
+    pub fn upload_files(&self) -> usize {
+        self.files(&self.changes.upload)
+    }
+
+    fn files(&self, paths: &BTreeSet<RelPath>) -> usize {
+        let is_file = |p: &&RelPath| matches!(self.changes.manifest.get(p), Some(Entry::File { .. }));
+        paths.iter().filter(is_file).count()
+    }
+
     /// Whether the source is live already.
     pub fn is_nothing_to_do(&self) -> bool {
         self.steps().contains(&Step::ReportSame)
@@ -486,20 +496,17 @@ impl fmt::Display for Weight {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |p: &BTreeSet<RelPath>| {
-            p.iter().filter(|p| matches!(self.changes.manifest.get(p), Some(Entry::File { .. }))).count()
-        };
         let total = self.changes.manifest.entries().keys().cloned().collect();
         match (&self.base, self.is_nothing_to_do()) {
             (_, true) => writeln!(f, "nothing to do: releases/{} is equal to the source", self.release)?,
             (Some(base), _) => writeln!(f, "release {} from a copy of {base}", self.release)?,
             (None, _) => writeln!(f, "release {} from a full upload", self.release)?,
         }
-        let upload = count(&self.changes.upload);
+        let upload = self.upload_files();
         writeln!(
             f,
             "upload {upload} of {} files, {}",
-            count(&total),
+            self.files(&total),
             human_bytes(self.changes.upload_bytes())
         )?;
         let is_link = |p: &RelPath| self.shared.links.contains_key(p);

@@ -15,6 +15,7 @@ use crate::manifest::{Entry, Manifest};
 use crate::path::RelPath;
 use crate::plan::{Course, Plan, Refusal, Step};
 use crate::preflight;
+use crate::progress::Progress;
 use crate::release::ReleaseId;
 use crate::remote::frame::Event;
 use crate::remote::holder::{Holder, Unlocked};
@@ -286,12 +287,19 @@ impl Session {
         plan: &Arc<Plan>,
         steps: &[Step],
         source: &Arc<Source>,
+        progress: &Progress,
     ) -> Result<(), Failure> {
         let script = steps::place(plan, steps, &self.names(plan.course()));
         let step = "preparing the release";
         self.main.send(&script).await.map_err(|e| lost(step, &e))?;
         let (stop, stopped) = watch::channel(false);
-        let sending = stream::archive(self.main.input(), Arc::clone(plan), Arc::clone(source), stopped);
+        let sending = stream::archive(
+            self.main.input(),
+            Arc::clone(plan),
+            Arc::clone(source),
+            stopped,
+            progress.clone(),
+        );
         let (mut tree, mut links, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
         let (worked, sent) = {
             let working = self.wait(step, |event| match event {
@@ -312,7 +320,10 @@ impl Session {
                 worked = &mut working => (worked, None),
                 sent = &mut sending => match sent {
                     Err(Cut::Connection(error)) => return Err(lost(step, &error)),
-                    sent => (working.await, Some(sent)),
+                    sent => {
+                        progress.phase("verifying");
+                        (working.await, Some(sent))
+                    }
                 },
             }
         };

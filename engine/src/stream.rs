@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use crate::plan::Plan;
+use crate::progress::Progress;
 use crate::remote::steps;
 use crate::source::Source;
 use crate::ssh::shell::Input;
@@ -36,11 +37,12 @@ pub(crate) async fn archive(
     plan: Arc<Plan>,
     source: Arc<Source>,
     mut stop: watch::Receiver<bool>,
+    progress: Progress,
 ) -> Result<(), Cut> {
     let (sender, mut chunks) = mpsc::channel::<Vec<u8>>(2);
     let packing = tokio::task::spawn_blocking(move || {
         let mut out = Chunks { sender, buffer: Vec::with_capacity(CHUNK_BYTES) };
-        upload::pack(&plan, &source, &mut out)
+        upload::pack(&plan, &source, &mut out, &progress)
     });
     let whole = loop {
         tokio::select! {

@@ -12,6 +12,7 @@ use crate::diff::Changes;
 use crate::manifest::{Entry, Sha};
 use crate::path::RelPath;
 use crate::plan::Plan;
+use crate::progress::Progress;
 use crate::remote::quote::calls;
 use crate::source::{Source, SourceError};
 
@@ -30,7 +31,7 @@ pub enum PackError {
 ///
 /// # Errors
 /// If a file of the source is not what was scanned, or the stream cannot be written.
-pub fn pack(plan: &Plan, source: &Source, out: &mut dyn Write) -> Result<(), PackError> {
+pub fn pack(plan: &Plan, source: &Source, out: &mut dyn Write, progress: &Progress) -> Result<(), PackError> {
     let changes = plan.changes();
     let mut tar = Writer { out };
     for (name, bytes) in meta(changes)? {
@@ -59,7 +60,8 @@ pub fn pack(plan: &Plan, source: &Source, out: &mut dyn Write) -> Result<(), Pac
             }
             Some(Entry::File { mode, mtime, size, sha }) => {
                 tar.entry(&name, EntryType::Regular, *mode, *mtime, *size, b"").map_err(PackError::Sink)?;
-                stream(source, path, *size, *sha, &mut tar)?;
+                stream(source, path, *size, *sha, &mut tar, progress)?;
+                progress.file();
             }
             None => {}
         }
@@ -78,6 +80,7 @@ fn stream(
     size: u64,
     sha: Sha,
     tar: &mut Writer<'_>,
+    progress: &Progress,
 ) -> Result<(), PackError> {
     let changed = || SourceError::Changed { path: source.full_path(path) };
     let unreadable = |error| SourceError::Read { path: source.full_path(path), error };
@@ -93,6 +96,7 @@ fn stream(
         }
         hash.update(bytes);
         tar.out.write_all(bytes).map_err(PackError::Sink)?;
+        progress.bytes(n);
         left -= n as u64;
     }
     let more = file.read(&mut buffer).map_err(unreadable)?;

@@ -605,3 +605,51 @@ fn status_and_plan_say_who_is_at_it() {
     assert!(status.stdout.ends_with(&format!("\ncurrent: releases/{}\n", ids[0])), "{status:#?}");
     assert!(host.run("status", &[]).stdout.contains("\nlock      free\n"));
 }
+
+#[test]
+fn progress_is_on_standard_error_alone() {
+    let Some((host, ids)) = deployed(&["one"]) else { return };
+    write(&host.source(), "index.html", "two");
+    let ran = host.deploy(&[]);
+    let all = [ids.as_slice(), &[ran.live()]].concat();
+    assert_eq!(ran.stdout, format!("live: releases/{}\n", all[1]));
+    insta::assert_snapshot!(told(&host, &all, &ran), @r"
+    live: releases/ID2
+    reading the source
+    connecting to 127.0.0.1
+    copying ID1, uploading 1 file, 3 B
+    verifying
+    cutting over
+    exit 0
+    ");
+}
+
+#[test]
+fn progress_on_a_terminal() {
+    let Some((host, _)) = deployed(&["one"]) else { return };
+    write(&host.source(), "big", &"x".repeat(60_000_000));
+    let command = format!(
+        "'{}' deploy --config '{}/cutover.toml'",
+        env!("CARGO_BIN_EXE_cutover"),
+        host.dir.path().display()
+    );
+    let ran = std::process::Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(std::process::Stdio::null())
+        .output();
+    let Ok(ran) = ran else {
+        crate::skip("there is no script(1) to make a terminal");
+        return;
+    };
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert_eq!(ran.status.code(), Some(0), "{text}");
+    assert!(text.contains("connecting to 127.0.0.1"), "{text}");
+    assert!(
+        text.contains("/60.00 MB, ") && text.contains(" MB/s, ") && text.contains(" of 1 file"),
+        "{text:?}"
+    );
+    // The bar is off the screen when the line is printed, and at the end.
+    let (_, after) = text.rsplit_once(&format!("\u{1b}[2Klive: {}\r\n", host.current())).expect("the line");
+    assert!(after.is_empty() || after.ends_with("\r\u{1b}[2K"), "{text:?}");
+}
