@@ -8,7 +8,7 @@
 //! | cleanup compares link texts: through an alias of the deploy path the live release is deleted | Capistrano | `end_to_end::a_path_reached_through_an_alias` |
 //! | releases are ordered by the times of their directories | Capistrano | [`times_of_directories_say_nothing`] |
 //! | `rm -rf` goes through a link: `linked_dirs public public/uploads` | Capistrano | `links::linked_directories_within_one_another` |
-//! | a rollback with one release deletes the site | Mina | `rollback` tests |
+//! | a rollback with one release deletes the site | Mina | [`a_rollback_with_one_release_changes_nothing`] |
 //! | the failure path removes the live release | Mina | [`failed_deploys_never_cost_a_release`], `faults::a_failed_barrier_is_not_live` |
 //! | after enough failed deploys, cleanup deletes the live release | Shipit | [`failed_deploys_never_cost_a_release`] |
 //! | `current` is a real directory: removed first, or published with silent success | Ansistrano, Shipit | [`a_directory_at_current_is_refused_and_kept`] |
@@ -16,7 +16,7 @@
 //! | exit 0 on a truncated tree | `git archive \| tar` | [`a_truncated_upload_is_no_release`], [`a_connection_that_is_cut_is_no_release`] |
 //! | two deploys in one second share a directory | most | [`deploys_in_the_same_second_are_two_releases`] |
 //! | a clock that is behind deletes the newest release | most | [`a_clock_that_is_behind`] |
-//! | partial releases count for retention, and can be switched to | most | [`partial_releases_do_not_count`] |
+//! | partial releases count for retention, and can be switched to | most | [`partial_releases_do_not_count`], `commands::rollback_refuses_what_does_not_count` |
 //! | nothing is ever synced | all | `cutover-certify` proves `durable_ack` |
 //! | `mv` without `-T` moves the link into the release | BSD, shells of appliances | [`without_an_atomic_rename_nothing_is_done`] |
 //! | `ln -sfn` is no atomic replacement | busybox, BSD | `end_to_end::every_kind_of_change_with_busybox`; `cutover-certify` proves `never_absent` |
@@ -97,7 +97,32 @@ fn times_of_directories_say_nothing() {
         dir.set_modified(time).expect("touch");
     }
     let new = deploy(&host, "four");
-    assert_eq!(host.releases(), [ids[1].clone(), ids[2].clone(), new]);
+    assert_eq!(host.releases(), [ids[1].clone(), ids[2].clone(), new.clone()]);
+    // And a rollback goes by the same order, and removes nothing.
+    for (n, id) in host.releases().iter().enumerate() {
+        let time = SystemTime::now() - Duration::from_hours(24 * n as u64);
+        fs::File::open(host.path().join("releases").join(id))
+            .expect("open")
+            .set_modified(time)
+            .expect("touch");
+    }
+    let before = host.releases();
+    assert_eq!(host.run("rollback", &[]).live(), ids[2]);
+    assert_eq!((index(&host).as_str(), host.releases()), ("three", before));
+}
+
+#[test]
+fn a_rollback_with_one_release_changes_nothing() {
+    let Some(host) = Host::start() else { return };
+    let only = deploy(&host, "one");
+    // Newer than the live one, and never live: no place to go back to.
+    write(&host.path(), "releases/20800101000000/half", "");
+    write(&host.path(), "releases/20100101000000/half", "");
+    let before = tree::read(&host.path().join("releases"), true);
+    let ran = host.run("rollback", &[]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("error: "), "{ran:#?}");
+    assert_eq!((index(&host).as_str(), host.current()), ("one", format!("releases/{only}")));
+    assert_eq!(tree::read(&host.path().join("releases"), true), before);
 }
 
 #[test]

@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::ssh_key::{LineEnding, PrivateKey};
 use russh::server::{
@@ -127,6 +129,11 @@ impl Hostile {
 
     /// Runs the client once; afterwards its machine has to be what it was.
     fn run(self, args: &[&str]) -> Ran {
+        self.run_with(args, || ())
+    }
+
+    /// The same, and does something before all of it goes.
+    fn run_with(self, args: &[&str], and_then: impl FnOnce()) -> Ran {
         let client = self.dir.path().join("client");
         let before = tree::read(&client, true);
         let mut child = Command::new(env!("CARGO_BIN_EXE_cutover"))
@@ -168,6 +175,7 @@ impl Hostile {
         assert!(!ran.stderr.contains("panicked"), "{ran:#?}");
         assert!(peak_kb < MEMORY_KB, "{peak_kb} kB: {ran:#?}");
         assert_eq!(tree::read(&client, true), before, "the client's own machine: {ran:#?}");
+        and_then();
         ran
     }
 }
@@ -437,20 +445,60 @@ fn answers() -> impl Strategy<Value = Vec<Vec<Part>>> {
     prop::collection::vec(answer, 1..6)
 }
 
-const COMMANDS: [&[&str]; 2] = [&["deploy"], &["deploy", "--verbose"]];
+/// Each may meet such a host; the first ones say most.
+const COMMANDS: [&[&str]; 11] = [
+    &["deploy"],
+    &["deploy", "--verbose"],
+    &["plan"],
+    &["status"],
+    &["releases"],
+    &["rollback"],
+    &["rollback", "20260101000000", "--verify"],
+    &["verify"],
+    &["recover"],
+    &["prune"],
+    &["log"],
+];
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() })]
+fn each<T: std::fmt::Debug>(what: impl Strategy<Value = T>, lie: impl Fn(T) -> Lie) {
+    // There are releases already, so that there is something to lie about.
+    let honest = Hostile::start(Lie::Changed(Vec::new()));
+    let srv = tempfile::tempdir().expect("a temporary folder");
+    let first = honest.dir.path().join("srv");
+    let kept = srv.path().join("srv");
+    let ran = honest.run_with(&["deploy"], || copy(&first, &kept));
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let config = ProptestConfig {
+        cases: 48,
+        max_shrink_iters: 40,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let all = (what, prop::sample::select(&COMMANDS[..]), any::<bool>());
+    let result = TestRunner::new(config).run(&all, |(what, args, new)| {
+        let host = Hostile::start(lie(what));
+        if !new {
+            copy(&kept, &host.dir.path().join("srv"));
+        }
+        host.run(args);
+        Ok(())
+    });
+    result.unwrap_or_else(|e| panic!("{e}"));
+}
 
-    #[test]
-    fn changed_answers(changes in prop::collection::vec(change(), 1..5), args in prop::sample::select(&COMMANDS[..])) {
-        Hostile::start(Lie::Changed(changes)).run(args);
-    }
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.is_ok_and(|s| s.success()), "cp");
+}
 
-    #[test]
-    fn made_up_answers(answers in answers(), args in prop::sample::select(&COMMANDS[..])) {
-        Hostile::start(Lie::Answers(answers)).run(args);
-    }
+#[test]
+fn changed_answers() {
+    each(prop::collection::vec(change(), 1..5), Lie::Changed);
+}
+
+#[test]
+fn made_up_answers() {
+    each(answers(), Lie::Answers);
 }
 
 /// Without this, the two above could find nothing because nothing ever comes so far.
