@@ -190,7 +190,7 @@ pub fn parse(text: &str, file: &Path, name: Option<&str>) -> Result<Target, Conf
         let raw = RawTarget::deserialize(toml::de::ValueDeserializer::from(inherited)).map_err(|e| {
             let mut error = at.toml(&e);
             error.line = error.line.or_else(|| Some(at.line(key.span().start)));
-            error.what = format!("target `{key_name}`: {}", error.what);
+            error.what = format!("target `{}`: {}", crate::text::printable(key_name.as_bytes()), error.what);
             error
         })?;
         all.push(at.target(&key_name, raw, &entries)?);
@@ -237,11 +237,13 @@ impl Blame<'_> {
     }
 
     fn fail(&self, span: Option<std::ops::Range<usize>>, what: &str, hint: Option<&str>) -> ConfigError {
+        // Names of targets and what the parser quotes may hold anything.
+        let plain = |text: &str| crate::text::printable(text.replace('\n', " ").trim_end().as_bytes());
         ConfigError {
             file: self.file.to_owned(),
             line: span.map(|s| self.line(s.start)),
-            what: what.to_owned(),
-            hint: hint.map(str::to_owned),
+            what: plain(what),
+            hint: hint.map(plain),
         }
     }
 

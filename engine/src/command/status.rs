@@ -18,7 +18,8 @@ pub async fn status(target: &Target, say: Say<'_>) -> Result<Answer, DeployError
     let log = if opened.host.exists { opened.log(LOG_LINES).await? } else { Vec::new() };
     let host = &opened.host;
     let address = &target.address;
-    say(&format!("target    {}: {}@{}:{}", target.name, address.user, address.host, target.path));
+    let name = printable(target.name.as_bytes());
+    say(&format!("target    {name}: {}@{}:{}", address.user, address.host, target.path));
     if let Some(base) = &host.base {
         say(&format!("live      {}, {}", base.id, state(host, &base.id)));
         let switches = log.iter().rev().filter_map(|(_, line)| line.as_ref());

@@ -247,3 +247,32 @@ fn help() {
     exit: Some(2)
     ");
 }
+
+/// What a file says may be quoted, and never as it stands: names may hold anything.
+#[test]
+fn names_that_steer_a_terminal() {
+    let target =
+        "[targets.\"a\\u001b[31m\\u202e\"]\nhost = \"b\"\nuser = \"app\"\npath = \"/srv\"\nsource = \"x\"\n";
+    let texts = [
+        format!("version = 1\n{target}hots = 1\n"),
+        format!("version = 1\n{target}\"\\u001b]0;x\\u0007\" = 1\n"),
+        format!("version = 1\n{target}port = \"\\u001b[31m\"\n"),
+        format!("version = 1\n{target}durability = \"\\u001b[31m\"\n"),
+        format!("version = 1\n{target}{}", target.replace('a', "b")),
+        format!("version = 1\n{}", target.replace("\"b\"", "\"\\u001b[31m\"")),
+        "version = 1\ntargets = \"\u{9b}31m\"\n".to_owned(),
+        "version = \"\\u001b[31m\"\n".to_owned(),
+        "version = 1\n\"\u{9b}31m\n".to_owned(),
+    ];
+    for text in texts {
+        for name in [None, Some("\u{1b}[31mb")] {
+            match parse(&text, Path::new("cutover.toml"), name) {
+                Ok(target) => panic!("{text:?} is accepted: {target:?}"),
+                Err(error) => {
+                    let said = format!("{error}\nhint: {}", error.hint.clone().unwrap_or_default());
+                    crate::hostile::assert_clean(said.as_bytes());
+                }
+            }
+        }
+    }
+}

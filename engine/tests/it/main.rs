@@ -25,6 +25,7 @@ mod plan;
 mod preflight;
 mod quoting;
 mod release;
+mod secrets;
 mod shared;
 
 /// Says why a test cannot run here. In CI nothing may be missing, so there it is a failure.
