@@ -28,7 +28,7 @@ pub struct Frames {
     section: Option<String>,
     /// Bytes and frames so far, in all.
     taken_bytes: usize,
-    frames: usize,
+    count: usize,
     /// The words of a frame did not come to an end.
     endless: bool,
 }
@@ -53,7 +53,7 @@ impl Frames {
             scanned: 0,
             section: None,
             taken_bytes: 0,
-            frames: 0,
+            count: 0,
             endless: false,
         }
     }
@@ -73,7 +73,7 @@ impl Frames {
         let ends = !self.endless
             && self.buffer.len() <= SECTION_BYTES_MAX
             && self.taken_bytes <= SESSION_BYTES_MAX
-            && self.frames <= FRAMES_MAX;
+            && self.count <= FRAMES_MAX;
         ends.then_some(events)
     }
 
@@ -104,7 +104,7 @@ impl Frames {
         // come with one newline before them.
         self.buffer.drain(..start + self.token.len() + length);
         self.scanned = 0;
-        self.frames += 1;
+        self.count += 1;
         events.extend(event);
         Some(())
     }
