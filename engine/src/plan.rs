@@ -367,7 +367,7 @@ pub fn plan(host: &Observed, source: &Manifest, wish: &Wish) -> Result<Plan, Ref
         Some((base, changes)) if changes.is_empty() => {
             steps.extend(stay(&base.id, barrier));
             steps.extend((!forgotten.is_empty()).then_some(Step::Forget(forgotten)));
-            let prune = retention::prunable(host, wish.keep, &[Some(&base.id), previous(host).as_ref()]);
+            let prune = retention::prunable(host, wish.keep, &base.id, previous(host).as_ref());
             steps.extend((!prune.is_empty()).then_some(Step::Prune(prune)));
             (base.id.clone(), Some(base.id.clone()), changes)
         }
@@ -385,7 +385,7 @@ pub fn plan(host: &Observed, source: &Manifest, wish: &Wish) -> Result<Plan, Ref
             steps.extend([Step::ReportLive, Step::Unstage, Step::Mark]);
             steps.extend((!forgotten.is_empty()).then_some(Step::Forget(forgotten)));
             let was = live_id(host).cloned();
-            let prune = retention::prunable(host, wish.keep, &[Some(&id), was.as_ref()]);
+            let prune = retention::prunable(host, wish.keep, &id, was.as_ref());
             steps.extend((!prune.is_empty()).then_some(Step::Prune(prune)));
             let event = Event::Deploy { base: base.clone() };
             steps.push(Step::Log(Record { newest: id.clone(), event, live: Some(id.clone()), was }));

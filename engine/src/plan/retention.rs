@@ -39,16 +39,17 @@ pub(super) fn is_live(host: &Observed, id: &ReleaseId) -> bool {
     (live.is_some() && host.releases.get(id) == live) || live_id(host) == Some(id)
 }
 
-/// What goes: all but these, what is live now, and then the newest, `keep` in all. `firsts` may name a release that
-/// is still to be made, and counts it.
-pub(super) fn prunable(host: &Observed, keep: usize, firsts: &[Option<&ReleaseId>]) -> Vec<ReleaseId> {
-    let firsts: BTreeSet<&ReleaseId> = firsts.iter().copied().flatten().collect();
+/// What goes, when `live` is live (or will be) and `was` was before it: all but these, what is live now, and then the
+/// newest, `keep` in all.
+pub(super) fn prunable(
+    host: &Observed,
+    keep: usize,
+    live: &ReleaseId,
+    was: Option<&ReleaseId>,
+) -> Vec<ReleaseId> {
     let complete = complete_releases(host);
-    let stays = |id: &ReleaseId| firsts.contains(id) || is_live(host, id);
-    let live_too = complete.iter().filter(|id| is_live(host, id) && !firsts.contains(id)).count();
-    // A release of another tool that was live before is no release that counts.
-    let counted =
-        firsts.iter().filter(|id| complete.contains(**id) || !host.releases.contains_key(**id)).count();
-    let more = keep.saturating_sub(counted + live_too);
-    complete.iter().rev().filter(|id| !stays(id)).skip(more).cloned().collect()
+    let stays = |id: &ReleaseId| id == live || Some(id) == was || is_live(host, id);
+    // A release of another tool stays too, but does not count.
+    let counted = 1 + complete.iter().filter(|id| stays(id) && *id != live).count();
+    complete.iter().rev().filter(|id| !stays(id)).skip(keep.saturating_sub(counted)).cloned().collect()
 }

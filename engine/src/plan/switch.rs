@@ -101,7 +101,7 @@ pub fn prune(host: &Observed, keep: usize) -> Result<Option<Course>, Refusal> {
     }
     let id = sealed_live(host).ok_or(Refusal::NothingLive)?;
     let was = previous(host);
-    let gone = prunable(host, keep, &[Some(id), was.as_ref()]);
+    let gone = prunable(host, keep, id, was.as_ref());
     if gone.is_empty() {
         return Ok(None);
     }
