@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -66,6 +67,9 @@ enum Command {
         /// Print the plan before it is carried out
         #[arg(long, short)]
         verbose: bool,
+        /// Wait for another run to end, so long at most: `90s`, `10m`, `1h30m`
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        wait: Option<Duration>,
     },
     /// Say what is live, since when and by whom, and what lies around; changes nothing
     ///
@@ -125,6 +129,18 @@ enum Command {
         #[arg(long, value_name = "N", value_parser = keep)]
         keep: Option<usize>,
     },
+    /// Say who holds the lock of the deploy path, and free it if its run is not alive any more
+    ///
+    /// The lock ends with the last process of its run, so it is seldom stale. A run that is alive is left alone.
+    ///
+    /// Exit codes: 0 it is free; 1 it is held; 2 wrong usage or configuration.
+    Unlock {
+        #[command(flatten)]
+        at: Where,
+        /// End the processes of the run that holds it
+        #[arg(long)]
+        kill: bool,
+    },
     /// Print the audit log that is kept on the host: who made what live, and instead of what
     ///
     /// Exit codes: 0 printed; 1 the host cannot be looked at; 2 wrong usage or configuration.
@@ -168,6 +184,12 @@ fn keep(text: &str) -> Result<usize, String> {
     let least = "what is live and what was live before always stay";
     let number: usize = text.parse().map_err(|_| "not a number".to_owned())?;
     if number < KEEP_MIN { Err(format!("less than {KEEP_MIN}: {least}")) } else { Ok(number) }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a duration such as `90s`, `10m` or `1h30m`".to_owned();
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(duration).map_err(|_| wrong())
 }
 
 impl Where {
@@ -236,15 +258,16 @@ async fn run(command: Command) -> Result<u8, Usage> {
     Ok(match command {
         Command::Check { at } => checked(&check::check(&at.load()?).await),
         Command::Plan { at } => answer(command::plan(&at.load()?, say).await),
-        Command::Deploy { at, verbose } => {
+        Command::Deploy { at, verbose, wait } => {
             let target = at.load()?;
             let progress = Progress::on_stderr();
-            let options = Options { verbose, progress: progress.clone() };
+            let options = Options { verbose, wait: wait.unwrap_or_default(), progress: progress.clone() };
             let mut beside = |line: &str| progress.beside(|| say(line));
             let result = deploy::deploy(&target, &options, &mut beside).await;
             progress.end();
             deployed(&result)
         }
+        Command::Unlock { at, kill } => answer(command::unlock(&at.load()?, kill, say).await),
         Command::Status { at } => answer(command::status(&at.load()?, say).await),
         Command::Releases { at } => answer(command::releases(&at.load()?, say).await),
         Command::Rollback { of, verify } => {

@@ -1,15 +1,19 @@
 //! One deploy from the scan of the source to the report. Decides nothing but what to do when a step fails.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Target, Unreadable};
 use crate::error::{Cause, DeployError, Live};
+use crate::manifest::Manifest;
 use crate::plan::{self, Course, Plan, Step, Wish};
 use crate::progress::Progress;
 use crate::release::ReleaseId;
-use crate::session::{Failure, Session};
+use crate::remote::observed::Current;
+use crate::session::{Failure, Seen, Session};
 use crate::source::Source;
 use crate::text::printable;
 
@@ -20,6 +24,8 @@ pub struct Options {
     pub verbose: bool,
     /// Where to show what is being done.
     pub progress: Progress,
+    /// How long to wait for another run to end.
+    pub wait: Duration,
 }
 
 /// How a deploy ended well.
@@ -53,11 +59,17 @@ pub async fn deploy(
     };
     match prepared {
         Err(cause) => Err(DeployError::new(cause, live)),
-        // From here on a signal waits: it is a matter of moments, and then the outcome is known.
         Ok(ready) => {
-            let _ignore = signals_held();
             options.progress.phase("cutting over");
-            cut_over(ready, say, live).await
+            let text = ready.plan.release().link_text();
+            match cut_over(ready, say, live).await {
+                Err(error)
+                    if matches!((error.cause(), error.live()), (Cause::Lost { .. }, Live::Uncertain(_))) =>
+                {
+                    settle(target, error, &text, say).await
+                }
+                known => known,
+            }
         }
     }
 }
@@ -82,7 +94,8 @@ async fn prepare(
     let source = Arc::new(source);
     progress.phase(&format!("connecting to {}", target.address.host));
     let mut session = Session::connect(target).await?;
-    let host = session.open(source.manifest(), false).await?;
+    let mut waiting = |who: &str| say(&format!("waiting for another run: {who}"));
+    let host = session.open_waiting(source.manifest(), Some(options.wait), &mut waiting).await?;
     *live = Live::of(&host.current);
 
     let mut wish = Wish {
@@ -184,7 +197,18 @@ pub(crate) async fn carry_out(
     report: &mut (dyn FnMut(&str) + Send),
     live: Live,
 ) -> Result<Option<Cause>, DeployError> {
-    let seen = session.cut_over(course, steps, report).await;
+    let (seen, stopped) = unless_stopped(session, course, steps, report).await;
+    if stopped {
+        // What was begun goes on on the host, which was told to finish it.
+        return match course.release() {
+            Some(id) if !seen.reported => {
+                let what = "interrupted during the cutover to ".to_owned() + &id.link_text();
+                let what = what + "; `cutover recover` or the next deploy settles it";
+                Err(DeployError::new(Cause::Interrupted, Live::Uncertain(what)))
+            }
+            _ => Ok(Some(Cause::Interrupted)),
+        };
+    }
     let Some(id) = course.release().filter(|_| !seen.reported) else {
         return Ok(match seen.failure {
             None => session.not_removed(),
@@ -219,6 +243,78 @@ pub(crate) async fn carry_out(
     let cause = session.cause(failure).await;
     Err(DeployError::new(cause, live))
 }
+
+/// Carries out the last steps, and listens to signals. Until it is known what is live, the first one waits: that is a
+/// matter of moments. A second one, or one after that, ends the waiting, but nothing on the host.
+async fn unless_stopped(
+    session: &mut Session,
+    course: &Course,
+    steps: &[Step],
+    report: &mut (dyn FnMut(&str) + Send),
+) -> (Seen, bool) {
+    let switches = steps.contains(&Step::Rename);
+    let reported = AtomicBool::new(false);
+    let mut tell = |word: &str| {
+        reported.store(true, Ordering::Relaxed);
+        report(word);
+    };
+    let mut signals = signals_held();
+    let mut signalled = false;
+    let mut seen = Seen::default();
+    let stopped = {
+        let working = session.cut_over(course, steps, &mut tell, &mut seen);
+        tokio::pin!(working);
+        loop {
+            let caught = std::future::poll_fn(|context| {
+                let any = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+                if any { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            });
+            tokio::select! {
+                biased;
+                () = &mut working => break false,
+                () = caught => {
+                    if signalled || !switches || reported.load(Ordering::Relaxed) {
+                        break true;
+                    }
+                    signalled = true;
+                }
+            }
+        }
+    };
+    (seen, stopped)
+}
+
+/// The connection was lost in the middle of a cutover, which the host finishes if it has begun it: connects once more,
+/// waits for that run to end, and says what is so.
+async fn settle(
+    target: &Target,
+    error: DeployError,
+    text: &str,
+    say: &mut (dyn FnMut(&str) + Send),
+) -> Result<Outcome, DeployError> {
+    let looking = async {
+        let mut session = Session::connect(target).await.ok()?;
+        // With the lock: nothing is changed any more, and the directory of `current` is durable.
+        let host = session.open_waiting(&Manifest::empty(), Some(SETTLE), &mut |_| ()).await.ok()?;
+        session.close().await;
+        Some(host.current)
+    };
+    let found = tokio::select! {
+        found = tokio::time::timeout(SETTLE * 2, looking) => found.ok().flatten(),
+        () = interrupted() => None,
+    };
+    match found {
+        None => Err(error),
+        Some(Current::Link { text: found, identity: Some(_) }) if found == text.as_bytes() => {
+            say(&format!("live: {text}"));
+            Ok(Outcome::Live { cleanup: Some(format!("{error}; current points to {text}")) })
+        }
+        Some(current) => Err(error.with_live(Live::of(&current))),
+    }
+}
+
+/// So long a cutover that goes on without us is waited for.
+const SETTLE: Duration = Duration::from_mins(1);
 
 /// Ctrl-C, SIGTERM or SIGHUP.
 pub(crate) async fn interrupted() {

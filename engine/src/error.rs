@@ -187,6 +187,12 @@ impl DeployError {
         Self { cause: Box::new(cause.into()), live }
     }
 
+    /// The same error, and what is live was found out since.
+    #[must_use]
+    pub fn with_live(self, live: Live) -> Self {
+        Self { live, ..self }
+    }
+
     /// What failed.
     pub fn cause(&self) -> &Cause {
         &self.cause
@@ -201,7 +207,7 @@ impl DeployError {
     pub fn hint(&self) -> Option<String> {
         Some(match &*self.cause {
             Cause::Connect(error) => connect_hint(error),
-            Cause::Busy { .. } => "wait for it to end; its lock ends with its last process".to_owned(),
+            Cause::Busy { .. } => "wait for it to end (a deploy does with --wait 10m); its lock ends with its last process, and `cutover unlock --kill` ends them".to_owned(),
             Cause::MissingTool { tool, .. } if tool == "flock" => {
                 "install util-linux (flock) on the host; this version has no other lock".to_owned()
             }

@@ -346,9 +346,9 @@ impl Session {
         course: &Course,
         steps: &[Step],
         report: &mut (dyn FnMut(&str) + Send),
-    ) -> Seen {
+        seen: &mut Seen,
+    ) {
         let script = steps::phase(course, steps, &self.names(course));
-        let mut seen = Seen::default();
         self.leave_alone().await;
         let phase = self.phase("the cutover", script, |event| match event {
             Event::Note(words) => match words.first().map(String::as_str) {
@@ -365,7 +365,6 @@ impl Session {
             Event::Section { .. } => {}
         });
         seen.failure = phase.await.err();
-        seen
     }
 
     /// Removes a failed run's leavings, as far as that works; the next deploy sweeps the rest.

@@ -47,7 +47,7 @@ pub(crate) async fn archive(
     let whole = loop {
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stopped| *stopped) => break Err(Cut::Stopped),
+            () = async { drop(stop.wait_for(|stopped| *stopped).await) } => break Err(Cut::Stopped),
             chunk = chunks.recv() => match chunk {
                 Some(chunk) => send_chunk(&input, &chunk).await.map_err(Cut::Connection)?,
                 None => break Ok(()),

@@ -13,6 +13,7 @@ mod recover;
 mod releases;
 mod rollback;
 mod status;
+mod unlock;
 mod verify;
 
 use std::future::Future;
@@ -40,6 +41,7 @@ pub use recover::recover;
 pub use releases::releases;
 pub use rollback::rollback;
 pub use status::status;
+pub use unlock::unlock;
 pub use verify::verify;
 
 /// Gets the lines for standard output, each at once when it is true.

@@ -85,6 +85,8 @@ take_link() {
   rm -f ".cutover/lock.$T"
   [ "$1" = 0 ] || return "$1"
   exec 7<.cutover/lock.held
+  # A run that ends without giving it back, which leaves nothing at work: nobody has to find out that it is stale.
+  [ ! -d /proc/self ] || trap 'exec 7<&-; [ -n "$(family .cutover/lock.held)" ] || release' EXIT
   if [ -e .cutover/holder ] && alive .cutover/holder; then release; return 1; fi
   # What stealers left that were killed. Who is at it now finds another token in `lock.held`, and gives up.
   for f in .cutover/stale.*; do alive "$f" || rm -f "$f"; done
@@ -162,9 +164,14 @@ end_holder() (
 x_unlock() {
   true >>.cutover/lock || die path
   exec 8>>.cutover/lock || die path
-  was=free; if [ -e .cutover/lock.held ]; then was=stale; holder; fi
-  take "$1"
-  case $? in 0) release; say unlock "$was"; return ;; 1) ;; *) die lock ;; esac
+  # As in `open_lock`, a run that just ended needs a moment.
+  for w in 0 1 2; do
+    was=free
+    if [ -e .cutover/lock.held ] && ! alive .cutover/lock.held; then was=stale; holder; fi
+    take "$1"
+    case $? in 0) release; say unlock "$was"; return ;; 1) ;; *) die lock ;; esac
+    [ "$w" = 2 ] || sleep 1
+  done
   holder
   f=.cutover/holder; if [ -e .cutover/lock.held ]; then f=.cutover/lock.held; fi
   say main $(taker "$f"); say family $(family "$f")

@@ -172,6 +172,7 @@ fn help() {
       recover   Finish or undo what a run that died has left, and say which; a deploy does the same by
                 itself
       prune     Remove old releases
+      unlock    Say who holds the lock of the deploy path, and free it if its run is not alive any more
       log       Print the audit log that is kept on the host: who made what live, and instead of what
       help      Print this message or the help of the given subcommand(s)
 
@@ -200,6 +201,9 @@ fn help() {
 
       -v, --verbose
               Print the plan before it is carried out
+
+          --wait <DURATION>
+              Wait for another run to end, so long at most: `90s`, `10m`, `1h30m`
 
       -h, --help
               Print help (see a summary with '-h')

@@ -132,7 +132,7 @@ proptest! {
                 Err(_) => {}
             }
         }
-        let wish = Wish { now: id(0), used: Vec::new(), full: false, keep };
+        let wish = Wish { now: id(0), used: Vec::new(), full: false, keep, skip_unreadable: false };
         for source in [app(&["a"]), app(&["b"])] {
             let plan = plan(&host, &source, &wish).expect("a plan");
             let new = usize::from(!plan.is_nothing_to_do());

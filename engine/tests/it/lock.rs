@@ -206,6 +206,7 @@ impl Shell {
             .args(["-c", &command])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .expect("sh");
         let mut out = child.stdout.take().expect("piped");

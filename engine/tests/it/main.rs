@@ -23,6 +23,7 @@ mod lock;
 mod login_shells;
 mod manifest;
 mod mounts;
+mod outcomes;
 mod plan;
 mod preflight;
 mod quoting;
