@@ -170,7 +170,8 @@ impl Disk {
     /// Records a `syncfs` ([`Calls::SYNCFS`]) or `sync` ([`Calls::SYNC`]) that was seen from outside, by this thread
     /// (0: not known), and has to be answered as returned. A caller of sync(2) cannot be told of a failure.
     ///
-    /// May wait as long as a fault says, so [`Disk::release`] has to be called before whoever called this is joined.
+    /// May wait as long as a fault says, so [`Disk::wake`] has to be called, once the caller is gone, before whoever called
+    /// this is joined.
     /// Nothing is recorded, and nobody killed, when the caller is not there any more to be answered.
     ///
     /// # Errors
@@ -256,8 +257,8 @@ impl Disk {
         self.lock().frozen
     }
 
-    /// Calls that wait look whether their caller is still there.
-    pub(crate) fn wake(&self) {
+    /// Calls that wait look whether their caller is still there; if not, nothing is applied or recorded.
+    pub fn wake(&self) {
         // Under the lock, so that nobody is between looking and waiting.
         let _state = self.lock();
         self.shared.changed.notify_all();
