@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read as _},
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
@@ -55,13 +55,18 @@ fn a_cut_connection_ends_client_and_program() {
         client.args(["target", &line]).stdout(Stdio::piped()).stderr(Stdio::piped());
         client.spawn().unwrap()
     };
-    let clients = [start(), start()];
+    let mut clients = [start(), start()];
+    for client in &mut clients {
+        let mut before = [0; 7];
+        client.stdout.as_mut().unwrap().read_exact(&mut before).unwrap();
+        assert_eq!(&before, b"before\n");
+    }
     eventually("both run", || processes_with(&format!("sleep\0{marker}")) == 2);
     assert_eq!(fixture.server.cut_connections(), 2);
     for client in clients {
         let output = wait(client);
         assert_eq!(output.status.code(), Some(255), "{output:?}");
-        assert_eq!(output.stdout, b"before\n");
+        assert_eq!(output.stdout, b"");
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(told.contains("closed by remote host") || told.contains("Connection reset"), "{told}");
     }
