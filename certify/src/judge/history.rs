@@ -136,18 +136,19 @@ impl History {
     }
 
     /// The op by which a release has to be gone that began to go at op `at`, if that is to be its removal: the end of the
-    /// deploy that this happens in. One that was killed or cut off cannot finish what it began; then it is the end of the
-    /// next deploy that succeeds.
+    /// deploy that this happens in. One that was killed or cut off cannot finish what it began, and one may report that it
+    /// could not; then it is the end of the next deploy that succeeds and does not report the same.
     pub(crate) fn removed_by(&self, at: Seq, scenario: &Scenario) -> Option<Seq> {
         let index = self.deploy_of(at)?;
         let deploy = &self.deploys[index];
         let Some(end) = deploy.end else { return Some(deploy.until) };
-        if end.ok {
+        let is_done = |end: &DeployEnd| end.ok && !end.cleanup_pending;
+        if is_done(&end) {
             return Some(end.at.max(at));
         }
         let later =
             self.deploys[index + 1..].iter().filter(|deploy| scenario.deploys_something(deploy.number));
-        let next = later.filter_map(|deploy| deploy.end).find(|end| end.ok);
+        let next = later.filter_map(|deploy| deploy.end).find(is_done);
         next.map(|end| end.at).or(self.deploys.last().map(|deploy| deploy.until))
     }
 

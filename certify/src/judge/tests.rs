@@ -45,6 +45,8 @@ enum Step {
     Begin,
     Ack,
     End(bool),
+    /// Well, but the cleanup is reported as pending.
+    EndPending,
 }
 use Step::*;
 
@@ -198,12 +200,14 @@ fn apply(fs: &mut Fs, step: &Step, deploy: &mut u32, running: &mut bool) -> Resu
             fs.mark(MarkKind::Ack { deploy: *deploy });
             Ok(())
         }
-        End(ok) if *running => {
+        End(_) | EndPending if *running => {
             *running = false;
-            fs.mark(MarkKind::End { deploy: *deploy, ok: *ok, cleanup_pending: false });
+            let cleanup_pending = matches!(step, EndPending);
+            let ok = cleanup_pending || matches!(step, End(true));
+            fs.mark(MarkKind::End { deploy: *deploy, ok, cleanup_pending });
             Ok(())
         }
-        Begin | Ack | End(_) => Ok(()),
+        Begin | Ack | End(_) | EndPending => Ok(()),
     }
 }
 
@@ -575,6 +579,46 @@ fn a_deploy_may_switch_back() {
     // What it switched to has to be whole all the same.
     let torn = judged(&[&bring[..3], &cutover[..1], &cutover[2..], &back]);
     assert_eq!(with_word(&torn, "BROKEN"), [Promise::CurrentComplete, Promise::DurableAck]);
+}
+
+/// A removal that could not be finished, and was reported as pending or ended in a failure, is finished by the next deploy
+/// that succeeds. Whoever reports nothing has to be through with it.
+#[test]
+fn a_removal_that_is_pending_is_finished_by_a_later_deploy() {
+    let third = [
+        Begin,
+        Mkdir("app/r/3"),
+        Write("app/r/3/f", b"three"),
+        Symlink("r/3", "app/tmp"),
+        SyncAll(true),
+        Rename("app/tmp", "app/current"),
+        Sync("app", true),
+        Ack,
+        Remove("app/r/1/f"),
+    ];
+    let (rest, nothing) = (Remove("app/r/1"), [Begin, Ack, End(true)]);
+    let broken = |ends: Step, then: &[Step]| {
+        let steps = right(0).into_iter().chain(right(1)).chain(third.clone()).chain([ends]);
+        let steps: Vec<Step> = steps.chain(then.iter().cloned()).collect();
+        let judgement = judge(&run(&steps), &scenario(Vec::new(), Some(2)), &POSIX);
+        // Readers that hold the directory ask the same.
+        let broken = with_word(&judgement, "BROKEN");
+        assert_eq!(
+            broken.contains(&Promise::ReadersWhole),
+            broken.contains(&Promise::ImmutableAfterCutover),
+            "{broken:?}"
+        );
+        broken.contains(&Promise::ImmutableAfterCutover)
+    };
+    let finished = [Begin, rest, Ack, End(true)];
+    for (ends, pending) in [(EndPending, true), (End(false), true), (End(true), false)] {
+        assert_eq!(broken(ends.clone(), &finished), !pending, "{ends:?}, finished");
+        assert!(broken(ends.clone(), &nothing), "{ends:?}, not finished by the next");
+        let late = [&[Begin, Ack, EndPending], &finished[..]].concat();
+        assert_eq!(broken(ends.clone(), &late), !pending, "{ends:?}, pending once more");
+        let late = [&nothing[..], &finished[..]].concat();
+        assert!(broken(ends.clone(), &late), "{ends:?}, finished too late");
+    }
 }
 
 /// A release is compared when it goes live; where its links lead is asked once more when it is reported.
