@@ -9,16 +9,17 @@
 //! - [`our_engine`]: the verdicts about our own engine. [`size`]: the same on a real application of 12,000 files.
 //! - [`readers`]: processes that read while something is deployed.
 //! - [`random_histories`]: the engine keeps its promises on histories that nobody thought of. [`history`] is such a
-//!   history as a value, and `regressions/` keeps those that were not kept once.
+//!   history as a value.
 //! - [`sequences`]: the same on one host through kills, cuts, power losses and rollbacks, in any order.
 //! - [`traces`]: the trace file of a run gives the verdicts of that run.
 //!
-//! [`room`] runs programs and [`processes`] watches them. Both programs have to be built: `cargo test --workspace`
-//! does it.
+//! [`chance`] tries random cases and those that failed once, [`room`] runs programs and [`processes`] watches them. Both
+//! programs have to be built: `cargo test --workspace` does it.
 
 mod arrows;
 mod bad_input;
 mod canaries;
+mod chance;
 mod counterexamples;
 mod harmless;
 mod history;

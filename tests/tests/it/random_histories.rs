@@ -2,18 +2,16 @@
 //! content, type, mode and place, with awkward names, over user data that collides with them.
 //!
 //! Each history is deployed by the real engine over real SSH onto a simulated disk, and judged under `posix`: nothing
-//! may be broken or unknown. A history that failed once becomes a file below `tests/regressions`, which are replayed
-//! first. `CUTOVER_CASES` sets how many are tried.
+//! may be broken or unknown. [`crate::chance`] says which histories are tried.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use proptest::test_runner::{Config, TestError, TestRunner};
+use proptest::test_runner::Config;
 
+use crate::chance;
 use crate::history::{Entries, Entry, History, Mode, Text};
 use crate::room::machine_has;
 use crate::skip;
@@ -162,58 +160,17 @@ pub(crate) fn can_record() -> bool {
     machine_has(&[])
 }
 
-/// Tries so many histories; the smallest that fails, if any does.
-fn try_some(cases: u32) {
-    // A failure is kept as a value by hand, with its story: see below.
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
-    let result = TestRunner::new(config).run(&history(), |history| match history.complaint() {
-        Some(complaint) => Err(TestCaseError::fail(complaint)),
-        None => Ok(()),
-    });
-    match result {
-        Ok(()) => {}
-        Err(TestError::Fail(complaint, history)) => panic!(
-            "{complaint}\nkeep it, with a story, in tests/regressions/NAME.json:\n{}",
-            history.to_json()
-        ),
-        Err(error @ TestError::Abort(_)) => panic!("{error}"),
-    }
-}
-
-/// Two at a time: a deploy mostly waits.
 #[test]
 fn random_histories_break_no_promise() {
-    if !can_record() {
-        return;
+    if can_record() {
+        chance::try_some(history, 200, History::complaint, History::to_json);
     }
-    let cases: u32 =
-        std::env::var("CUTOVER_CASES").map_or(64, |n| n.parse().expect("CUTOVER_CASES is a number"));
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| try_some(cases / 2));
-        try_some(cases - cases / 2);
-        if let Err(panic) = other.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
 }
 
 #[test]
 fn what_failed_once_stays_fixed() {
-    if !can_record() {
-        return;
-    }
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
-    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty());
-    for file in files {
-        let text = fs::read_to_string(&file).unwrap();
-        let history: History =
-            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{file:?}: {error}"));
-        assert!(!history.story.contains('\n') && !history.story.is_empty(), "{file:?}: one line of story");
-        if let Some(complaint) = history.complaint() {
-            panic!("{}: {}\n{complaint}", file.display(), history.story);
-        }
+    if can_record() {
+        chance::try_kept("histories", |history: &History| &history.story, History::complaint);
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! After each step every promise holds, in every state that a reader could have seen and that a power loss under `posix`
 //! could have left; and whatever happened before, a deploy that is left alone succeeds, without a manual step.
-//! `CUTOVER_CASES` sets how many sequences are tried.
+//! [`crate::chance`] says which sequences are tried.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,11 +19,12 @@ use cutover_certify::tool::Ended;
 use cutover_certify::tree;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestError, TestRunner};
+use serde::{Deserialize, Serialize};
 use simfs::crash::Samples;
 use simfs::fault::{Calls, Fault, Schedule, When};
 use simfs::{BlockStore, Crashes, Fs, Ino, MarkKind, Name, POSIX, ROOT, Trace, View};
 
+use crate::chance;
 use crate::random_histories::can_record;
 use crate::room::program;
 
@@ -37,7 +38,8 @@ const MOST_CHANGES: u64 = 170;
 const NOTHING_TO_DEPLOY: u32 = 1000;
 
 /// What the user does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Command {
     Deploy(usize),
     Rollback,
@@ -46,7 +48,8 @@ enum Command {
 }
 
 /// What happens meanwhile.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Meanwhile {
     Nothing,
     /// While so many changes of the disk have been made, and the next one hangs.
@@ -328,37 +331,38 @@ impl Look<'_> {
     }
 }
 
-fn try_some(cases: u32, tally: &Tally) {
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 40, ..Config::default() };
-    let result = TestRunner::new(config).run(&sequence(), |sequence| match complaint(&sequence, tally) {
-        Some(complaint) => Err(TestCaseError::fail(complaint)),
-        None => Ok(()),
-    });
-    match result {
-        Ok(()) => {}
-        Err(TestError::Fail(complaint, sequence)) => panic!("{complaint}\nof the sequence {sequence:#?}"),
-        Err(error @ TestError::Abort(_)) => panic!("{error}"),
+/// As a value below `tests/regressions`.
+#[derive(Debug, Deserialize, Serialize)]
+struct Kept {
+    /// One line.
+    story: String,
+    steps: Sequence,
+}
+
+impl Kept {
+    fn to_json(steps: &Sequence) -> String {
+        let kept = Self { story: "found at random".to_owned(), steps: steps.clone() };
+        serde_json::to_string_pretty(&kept).expect("plain values")
     }
 }
 
-/// Two at a time: a deploy mostly waits.
 #[test]
 fn whatever_happens_promises_hold_and_the_next_deploy_succeeds() {
     if !can_record() {
         return;
     }
-    let cases: u32 =
-        std::env::var("CUTOVER_CASES").map_or(64, |n| n.parse().expect("CUTOVER_CASES is a number"));
     let tally = Tally::default();
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| try_some(cases / 2, &tally));
-        try_some(cases - cases / 2, &tally);
-        if let Err(panic) = other.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
-    println!("{cases} sequences: {tally:?}");
+    chance::try_some(sequence, 40, |sequence| complaint(sequence, &tally), Kept::to_json);
+    println!("{tally:?}");
     // Sequences in which nothing happens would hold every promise.
-    let many = |count: &AtomicU32| count.load(Ordering::Relaxed) >= cases / 4;
+    let many = |count: &AtomicU32| count.load(Ordering::Relaxed) >= chance::cases() / 4;
     assert!(many(&tally.disturbed) && many(&tally.power_losses) && many(&tally.rollbacks), "{tally:?}");
+}
+
+#[test]
+fn what_failed_once_stays_fixed() {
+    if can_record() {
+        let complaint = |kept: &Kept| complaint(&kept.steps, &Tally::default());
+        chance::try_kept("sequences", |kept: &Kept| &kept.story, complaint);
+    }
 }
