@@ -34,6 +34,25 @@ pub(crate) struct DeployEnd {
     pub(crate) cleanup_pending: bool,
 }
 
+/// When the removal of a release has to be through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RemovedBy {
+    /// When this op has happened.
+    Op(Seq),
+    /// By a deploy that this history does not have any more.
+    Open,
+}
+
+impl RemovedBy {
+    /// The last op at which it may still be under way. `last` is that of the trace.
+    pub(crate) fn until(self, last: Seq) -> Seq {
+        match self {
+            Self::Op(at) => at,
+            Self::Open => last,
+        }
+    }
+}
+
 /// A directory that `current` resolved to at some instant.
 #[derive(Clone, Debug)]
 pub(crate) struct Release {
@@ -137,19 +156,20 @@ impl History {
 
     /// The op by which a release has to be gone that began to go at op `at`, if that is to be its removal: the end of the
     /// deploy that this happens in. One that was killed or cut off cannot finish what it began, and one may report that it
-    /// could not; then it is the end of the next deploy that succeeds and does not report the same.
-    pub(crate) fn removed_by(&self, at: Seq, scenario: &Scenario) -> Option<Seq> {
+    /// could not; then it is the end of the next deploy that succeeds and does not report the same. `None` if no deploy
+    /// was running.
+    pub(crate) fn removed_by(&self, at: Seq, scenario: &Scenario) -> Option<RemovedBy> {
         let index = self.deploy_of(at)?;
         let deploy = &self.deploys[index];
-        let Some(end) = deploy.end else { return Some(deploy.until) };
+        let Some(end) = deploy.end else { return Some(RemovedBy::Op(deploy.until)) };
         let is_done = |end: &DeployEnd| end.ok && !end.cleanup_pending;
         if is_done(&end) {
-            return Some(end.at.max(at));
+            return Some(RemovedBy::Op(end.at.max(at)));
         }
         let later =
             self.deploys[index + 1..].iter().filter(|deploy| scenario.deploys_something(deploy.number));
         let next = later.filter_map(|deploy| deploy.end).find(is_done);
-        next.map(|end| end.at).or(self.deploys.last().map(|deploy| deploy.until))
+        Some(next.map_or(RemovedBy::Open, |end| RemovedBy::Op(end.at)))
     }
 
     /// What `current` resolves to after op `k`.

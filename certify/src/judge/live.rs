@@ -8,7 +8,7 @@ use simfs::{Seq, Trace, View};
 
 use super::change::Search;
 use super::golden::Golden;
-use super::history::{Current, History};
+use super::history::{Current, History, RemovedBy};
 use super::protect::{Protected, kept, kept_count};
 use super::walk::{End, next_change, walk_live};
 use super::words::Words;
@@ -156,7 +156,8 @@ impl Live<'_> {
     /// A change is a removal only if the whole release is gone when the deploy ends ([`History::removed_by`]), and it was
     /// neither live nor promised by retention. That the release before the live one stays is another promise.
     fn is_removal(&self, release: usize, at: Seq) -> bool {
-        let Some(end) = self.history.removed_by(at, self.scenario) else { return false };
+        let Some(by) = self.history.removed_by(at, self.scenario) else { return false };
+        let end = by.until(self.trace.last());
         let known = &self.history.releases[release];
         let gone = match walk_live(self.trace, end, &self.scenario.mount, &known.path).0 {
             End::Dir { ino, .. } => ino != known.golden.ino,
@@ -172,7 +173,7 @@ impl Live<'_> {
             && cutover
                 .zip(self.scenario.keep)
                 .is_some_and(|(cutover, keep)| kept(self.history, cutover, keep).contains(&release));
-        gone && !live && !promised
+        (gone || by == RemovedBy::Open) && !live && !promised
     }
 
     fn previous_intact(&self) -> Option<Counterexample> {

@@ -31,7 +31,7 @@ use serde::Serialize;
 use simfs::{Ino, Name, Seq, Trace, View};
 
 use super::golden::{Body, Golden};
-use super::history::{Current, History};
+use super::history::{Current, History, RemovedBy};
 use super::live::Changes;
 use super::protect::Protected;
 use super::walk::{End, walk_live};
@@ -399,9 +399,10 @@ impl<'a> Pass<'a> {
         if self.protected.iter().any(|p| p.release == release && p.window.lo <= at && at <= p.window.hi) {
             return Some(PROMISED);
         }
-        let Some(end) = self.history.removed_by(at, self.scenario) else {
+        let Some(by) = self.history.removed_by(at, self.scenario) else {
             return Some("no deploy was running");
         };
+        let end = by.until(self.trace.last());
         let stretches = self.history.current.iter().enumerate();
         let live =
             stretches.filter(|(_, (_, current))| *current == Current::Release(release)).any(|(n, _)| {
@@ -417,7 +418,7 @@ impl<'a> Pass<'a> {
             let end = walk_live(self.trace, end, &self.scenario.mount, path).0;
             matches!(end, End::Dir { ino: found, .. } if found == ino)
         });
-        there.then_some("it is still there when the deploy ends")
+        (there && by != RemovedBy::Open).then_some("it is still there when the deploy ends")
     }
 
     /// An interleaving in words: what the reader did, in order.

@@ -611,6 +611,8 @@ fn a_removal_that_is_pending_is_finished_by_a_later_deploy() {
         broken.contains(&Promise::ImmutableAfterCutover)
     };
     let finished = [Begin, rest, Ack, End(true)];
+    // Nobody came who could have finished it.
+    assert!(!broken(EndPending, &[]) && !broken(End(false), &[]) && broken(End(true), &[]));
     for (ends, pending) in [(EndPending, true), (End(false), true), (End(true), false)] {
         assert_eq!(broken(ends.clone(), &finished), !pending, "{ends:?}, finished");
         assert!(broken(ends.clone(), &nothing), "{ends:?}, not finished by the next");
