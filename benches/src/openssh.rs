@@ -1,5 +1,6 @@
 //! OpenSSH's own server on loopback, with keys of its own, and a real directory to deploy to.
 
+use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -48,11 +49,12 @@ impl OpenSsh {
             at("host_key").display(),
             at("id.pub").display(),
         );
+        // A home of its own: the start-up files of whoever measures are not measured.
+        let _ = write!(config, "SetEnv HOME={}", dir.path().display());
         if let Some(path) = path {
-            config.push_str("SetEnv PATH=");
-            config.push_str(path);
-            config.push('\n');
+            let _ = write!(config, " PATH={path}");
         }
+        config.push('\n');
         fs::write(at("sshd_config"), config)?;
         let public = fs::read_to_string(at("host_key.pub"))?;
         fs::write(at("known_hosts"), format!("[127.0.0.1]:{port} {public}"))?;

@@ -73,9 +73,12 @@ impl Host {
                 at("host_key").display(),
                 at("authorized_keys").display(),
             );
+            // A home of its own: the start-up files of whoever runs the tests are none of ours.
+            let _ = write!(config, "SetEnv HOME={}", dir.path().display());
             if let Some(path) = path {
-                let _ = writeln!(config, "SetEnv PATH={}", path.display());
+                let _ = write!(config, " PATH={}", path.display());
             }
+            config.push('\n');
             fs::write(at("sshd_config"), config).expect("sshd_config");
             let mut child = Command::new(&sshd)
                 .args(["-D", "-e", "-f"])
