@@ -53,6 +53,8 @@ pub struct Findings {
     pub not_a_directory: bool,
     /// Where the user may not make files.
     pub denied: BTreeSet<String>,
+    /// Parts of the layout that lie elsewhere.
+    pub apart: BTreeSet<String>,
     /// What it is on, in words, and its profile or why there is none.
     pub file_system: Option<(String, Result<Profile, String>)>,
     /// What was tried, and what it said if it failed.
@@ -83,6 +85,9 @@ impl Findings {
                         ["not-a-directory"] => out.not_a_directory = true,
                         ["denied", place] => {
                             out.denied.insert(text(place));
+                        }
+                        ["apart", part] => {
+                            out.apart.insert(text(part));
                         }
                         ["owner", words @ ..] => out.owner = words.iter().map(|w| text(w)).collect(),
                         ["room", numbers @ ..] => out.room = parse_room(numbers),
@@ -140,6 +145,17 @@ impl Findings {
             .then(|| "its sync(1) has no -f, and without it only Linux waits for the disk".to_owned())
     }
 
+    /// Why a barrier can succeed though the disk failed, if it can.
+    fn deaf(&self) -> Option<&'static str> {
+        if !self.works("syncfs") {
+            return self.works("sync").then_some("its sync(1) has no -f");
+        }
+        let version = self.system.strip_prefix("Linux ")?;
+        let mut numbers = version.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
+        let version = (numbers.next()?, numbers.next()?);
+        (version < (5, 8)).then_some("before Linux 5.8, syncfs(2) does not tell of them")
+    }
+
     /// The profile, or why nothing is guaranteed after a power loss.
     fn profile(&self) -> Result<(&str, Profile), String> {
         if let Some(why) = self.undurable() {
@@ -167,6 +183,11 @@ impl Findings {
                 "path" => format!("the user may not make files in {}", printable(&self.place)),
                 inside => format!("the user may not make files in {}/{inside}", printable(&self.place)),
             });
+        }
+        for part in &self.apart {
+            out.push(format!(
+                "{part}/ is not in the deploy path itself: it is a link, or on another file system"
+            ));
         }
         if let Some(why) = self.failed("rename") {
             out.push(format!("a link cannot be replaced atomically (mv -T): {why}"));
@@ -233,11 +254,8 @@ impl fmt::Display for Report {
                 )?,
                 Err(why) => writeln!(f, "not guaranteed: what a power loss leaves ({why})")?,
             }
-            if !found.works("syncfs") && found.works("sync") {
-                writeln!(
-                    f,
-                    "not guaranteed: that write errors of the disk are noticed (its sync(1) has no -f)"
-                )?;
+            if let Some(why) = found.deaf() {
+                writeln!(f, "not guaranteed: that write errors of the disk are noticed ({why})")?;
             }
         } else {
             writeln!(f, "deploys do not work on {}", self.host)?;

@@ -95,7 +95,7 @@ async fn prepare(
     progress.phase(&format!("connecting to {}", target.address.host));
     let mut session = Session::connect(target).await?;
     let mut waiting = |who: &str| say(&format!("waiting for another run: {who}"));
-    let host = session.open_waiting(source.manifest(), Some(options.wait), &mut waiting).await?;
+    let mut host = session.open_waiting(source.manifest(), Some(options.wait), &mut waiting).await?;
     *live = Live::of(&host.current);
 
     let mut wish = Wish {
@@ -109,18 +109,21 @@ async fn prepare(
         let plan = session.refused(plan::plan(&host, source.manifest(), &wish))?;
         if options.verbose {
             plan.to_string().lines().for_each(&mut *say);
-        }
-        if let Some(paths) = plan.left_out() {
-            say(&format!("warning: left out of the copy, because the user cannot read it: {paths}"));
+        } else {
+            plan.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
         }
         let plan = Arc::new(plan);
         match place(&mut session, &plan, &source, progress).await {
             Ok(()) => return Ok(Ready { session, plan }),
-            Err(Failure::Drifted(_)) if plan.base().is_some() => {
-                // The base changed under the copy. Nothing of it can be relied on: everything is uploaded.
+            // The base changed under the copy: once more, from what it is now. If it does so again, nothing of it can be
+            // relied on and everything is uploaded, but not at the cost of what was written in it at run time.
+            Err(Failure::Drifted(_))
+                if plan.base().is_some() && (wish.used.is_empty() || !plan.has_extras()) =>
+            {
                 session.abandon(plan.release()).await;
+                wish.full = !wish.used.is_empty();
                 wish.used.push(plan.release().clone());
-                wish.full = true;
+                host = session.look_again(source.manifest()).await?;
             }
             Err(failure) => {
                 // Over a lost connection nothing can be cleaned up; the next deploy sweeps.
@@ -144,7 +147,7 @@ async fn place(
     if plan.is_nothing_to_do() {
         return session.prepare_only(plan, before_cutover(steps)).await;
     }
-    progress.upload(plan.base(), plan.upload_files(), plan.changes().upload_bytes());
+    progress.upload(plan.base(), plan.upload_files(), plan.changes().upload_bytes(1));
     session.place(plan, before(steps, &Step::Seal), source, progress).await
 }
 
@@ -237,9 +240,6 @@ pub(crate) async fn carry_out(
             Live::Uncertain("the host did not say what it points to after the cutover failed".to_owned())
         }
     };
-    if before_rename && steps.contains(&Step::Seal) {
-        session.abandon(id).await;
-    }
     let cause = session.cause(failure).await;
     Err(DeployError::new(cause, live))
 }

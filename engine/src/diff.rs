@@ -1,8 +1,11 @@
 //! [`Changes`]: from the base as it was observed to the new tree.
 //!
 //! Only the topmost path of a change is named: a new directory is moved into place whole, a removed one is removed
-//! whole. So the parent of every named path is a directory in the base *and* in the new tree, and it is enough to
-//! check those parents on the host for nothing ever to be done through a link.
+//! whole. So the parent of every named path is a directory in the copy that stays one, and it is enough to check those
+//! parents on the host for nothing ever to be done through a link.
+//!
+//! What no manifest lists was written at run time, and comes along: a directory that holds such files is neither replaced
+//! by an equal one nor removed with what else is in it. It goes only where the new tree has something else in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,8 +28,12 @@ pub struct Changes {
     pub dirs: BTreeSet<RelPath>,
     /// Directories of the copy that must be real directories before anything is done in them.
     pub guards: BTreeSet<RelPath>,
+    /// Directories of the copy that something is done in and that are closed even for their owner.
+    pub closed: BTreeSet<RelPath>,
     /// Paths of the base that are not what its seal says, and are in the new tree.
     pub drifted: BTreeSet<RelPath>,
+    /// What was written in the base at run time and does not come along: the new tree has something else there.
+    pub lost: BTreeSet<RelPath>,
 }
 
 impl Changes {
@@ -35,13 +42,14 @@ impl Changes {
         self.put.is_empty() && self.remove.is_empty() && self.dirs.is_empty()
     }
 
-    /// Bytes of file content to upload.
-    pub fn upload_bytes(&self) -> u64 {
+    /// Bytes of file content to upload, where each file takes whole blocks of so many bytes.
+    pub fn upload_bytes(&self, block_bytes: u64) -> u64 {
+        let block = block_bytes.max(1);
         self.upload
             .iter()
             .filter_map(|p| self.manifest.get(p))
             .map(|e| if let Entry::File { size, .. } = e { *size } else { 0 })
-            .fold(0, u64::saturating_add)
+            .fold(0, |sum, size| sum.saturating_add(size.div_ceil(block).saturating_mul(block)))
     }
 }
 
@@ -54,7 +62,9 @@ pub fn full(new: Manifest) -> Changes {
         remove: BTreeSet::new(),
         dirs: new.entries().keys().filter(is_dir).cloned().collect(),
         guards: BTreeSet::new(),
+        closed: BTreeSet::new(),
         drifted: BTreeSet::new(),
+        lost: BTreeSet::new(),
         manifest: new,
     }
 }
@@ -62,8 +72,7 @@ pub fn full(new: Manifest) -> Changes {
 /// What turns a copy of the base into `new`. `None` if the base's root is no directory.
 pub fn against(new: &Manifest, seal: &Manifest, seen: &Tree) -> Option<Changes> {
     let as_sealed = |p: &RelPath| seal.get(p).filter(|e| seen.is(p, e));
-    let base_dir = |p: &RelPath| seal.is_dir(p) && seen.is_dir(p);
-    if !base_dir(&RelPath::root()) {
+    if !seen.is_dir(&RelPath::root()) {
         return None;
     }
 
@@ -80,7 +89,7 @@ pub fn against(new: &Manifest, seal: &Manifest, seen: &Tree) -> Option<Changes> 
             continue;
         }
         let kept = match entry {
-            Entry::Dir { mode, .. } if base_dir(path) => {
+            Entry::Dir { mode, .. } if seen.is_dir(path) => {
                 if !as_sealed(path).is_some_and(|e| matches!(e, Entry::Dir { mode: m, .. } if m == mode)) {
                     dirs.insert(path.clone());
                 }
@@ -99,23 +108,35 @@ pub fn against(new: &Manifest, seal: &Manifest, seen: &Tree) -> Option<Changes> 
         entries.insert(path.clone(), kept.unwrap_or_else(|| entry.clone()));
     }
 
-    let stays = |p: &RelPath| new.is_dir(p) && !upload.contains(p);
-    let remove: BTreeSet<RelPath> = seal
-        .entries()
-        .keys()
-        .filter(|p| new.get(p).is_none() && p.parent().is_some_and(|d| stays(&d)))
-        .filter(|p| seen.contains(p))
-        .cloned()
-        .collect();
+    let extras = || seen.beside(seal);
+    let holders: BTreeSet<RelPath> =
+        extras().filter(|p| new.get(p).is_none()).flat_map(RelPath::ancestors).collect();
+    // Directories of the copy that are still there in the end: their own parents come before them.
+    let mut stay: BTreeSet<RelPath> =
+        new.entries().keys().filter(|p| new.is_dir(p) && !upload.contains(*p)).cloned().collect();
+    let mut remove = BTreeSet::new();
+    for path in seal.entries().keys().filter(|p| new.get(p).is_none() && seen.contains(p)) {
+        if !path.parent().is_some_and(|d| stay.contains(&d)) {
+            continue;
+        }
+        if holders.contains(path) && seen.is_dir(path) {
+            stay.insert(path.clone());
+        } else {
+            remove.insert(path.clone());
+        }
+    }
+    let replaced = |p: &&RelPath| put.contains(*p) || p.ancestors().iter().any(|at| put.contains(at));
+    let lost = extras().filter(replaced).cloned().collect();
     let mut guards = BTreeSet::new();
     for path in put.iter().chain(&remove) {
-        dirs.extend(path.parent());
+        dirs.extend(path.parent().filter(|d| new.is_dir(d)));
         guards.extend(path.ancestors());
     }
-    for dir in dirs.iter().filter(|d| stays(d)) {
+    for dir in dirs.iter().filter(|d| stay.contains(*d)) {
         guards.extend(dir.ancestors());
         guards.insert(dir.clone());
     }
+    let closed = guards.iter().filter(|d| seen.is_closed(d)).cloned().collect();
     let drifted = seal
         .entries()
         .iter()
@@ -131,7 +152,7 @@ pub fn against(new: &Manifest, seal: &Manifest, seen: &Tree) -> Option<Changes> 
         }
     }
     let manifest = Manifest::new(entries).ok()?;
-    Some(Changes { manifest, put, upload, remove, dirs, guards, drifted })
+    Some(Changes { manifest, put, upload, remove, dirs, guards, closed, drifted, lost })
 }
 
 /// The same but for the time, which survives from the base.

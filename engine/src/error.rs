@@ -279,6 +279,7 @@ fn connect_hint(error: &ConnectError) -> String {
 /// A failure's code, as the host's script names it, in words.
 pub(crate) fn step_in_words(code: &str) -> String {
     let words = match code {
+        "lock" => "taking the lock",
         "look" => "looking at what is on the host",
         "exists" => "making the new release, whose name is taken,",
         "path" => "using the deploy path",

@@ -219,6 +219,8 @@ pub struct Plan {
     changes: Changes,
     shared: SharedLinks,
     left_out: Vec<RelPath>,
+    unsealed: Option<ReleaseId>,
+    lost: Vec<RelPath>,
     extras: usize,
     replaced: BTreeSet<RelPath>,
     removed: BTreeMap<RelPath, Weight>,
@@ -263,9 +265,28 @@ impl Plan {
         &self.changes
     }
 
-    /// What is left out of the copy, because the deploy user cannot read it and no manifest lists it.
-    pub fn left_out(&self) -> Option<String> {
-        (!self.left_out.is_empty()).then(|| first_few(&self.left_out))
+    /// Whether anything comes along that was written in the base at run time.
+    pub fn has_extras(&self) -> bool {
+        self.extras > 0
+    }
+
+    /// What of the live release will not be in the new one though nobody took it out of the source; a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if !self.left_out.is_empty() {
+            let paths = first_few(&self.left_out);
+            out.push(format!("left out of the copy, because the user cannot read it: {paths}"));
+        }
+        if !self.lost.is_empty() {
+            let paths = first_few(&self.lost);
+            out.push(format!("written at run time, and not in the new release: {paths}"));
+        }
+        if let Some(id) = &self.unsealed {
+            out.push(format!(
+                "releases/{id} has no whole seal, so it is not copied; nothing written in it at run time comes along"
+            ));
+        }
+        out
     }
 
     /// The verbs in order.
@@ -354,15 +375,21 @@ pub fn plan(host: &Observed, source: &Manifest, wish: &Wish) -> Result<Plan, Ref
 
     let (mut steps, forgotten) = leftovers(host);
 
-    let extras =
-        against.as_ref().map_or(0, |(b, _)| b.seal.as_ref().map_or(0, |seal| b.tree.beside(seal).count()));
     let (mut replaced, mut removed) = (BTreeSet::new(), BTreeMap::new());
-    if let Some((base, changes)) = &against
-        && let Some(seal) = &base.seal
-    {
-        replaced = changes.put.iter().filter(|p| base.tree.contains(p)).cloned().collect();
-        removed = changes.remove.iter().map(|p| (p.clone(), Weight::of(seal, p))).collect();
+    let (mut extras, mut lost) = (0, Vec::new());
+    if let Some((base, seal)) = sealed_base {
+        let written = base.tree.beside(seal).filter(|p| !left_out.contains(p));
+        if let Some((_, changes)) = &against {
+            replaced = changes.put.iter().filter(|p| base.tree.contains(p)).cloned().collect();
+            removed = changes.remove.iter().map(|p| (p.clone(), Weight::of(seal, p))).collect();
+            let stays = |p: &&RelPath| wanted.get(p).is_none() && !changes.lost.contains(*p);
+            extras = written.filter(stays).count();
+            lost.extend(changes.lost.iter().cloned());
+        } else {
+            lost.extend(written.cloned());
+        }
     }
+    let unsealed = host.base.as_ref().filter(|base| base.seal.is_none()).map(|base| base.id.clone());
     let (release, base, changes) = match against {
         Some((base, changes)) if changes.is_empty() => {
             steps.extend(stay(&base.id, barrier));
@@ -382,18 +409,20 @@ pub fn plan(host: &Observed, source: &Manifest, wish: &Wish) -> Result<Plan, Ref
             steps.extend(base.clone().map(Step::Copy));
             steps.extend([Step::Upload, Step::Put { all: base.is_none() }, Step::Verify, Step::Seal]);
             steps.extend([Step::Link, Step::Barrier(barrier), Step::Rename, Step::SyncCurrent]);
-            steps.extend([Step::ReportLive, Step::Unstage, Step::Mark]);
+            steps.extend([Step::ReportLive, Step::Mark]);
             steps.extend((!forgotten.is_empty()).then_some(Step::Forget(forgotten)));
             let was = live_id(host).cloned();
             let prune = retention::prunable(host, wish.keep, &id, was.as_ref());
-            steps.extend((!prune.is_empty()).then_some(Step::Prune(prune)));
             let event = Event::Deploy { base: base.clone() };
+            // Before anything is removed: what was live before this is known from here.
             steps.push(Step::Log(Record { newest: id.clone(), event, live: Some(id.clone()), was }));
+            steps.push(Step::Unstage);
+            steps.extend((!prune.is_empty()).then_some(Step::Prune(prune)));
             (id, base, changes)
         }
     };
     let course = Course::new(Some(release.clone()), steps)?;
-    Ok(Plan { release, base, changes, shared, left_out, extras, replaced, removed, course })
+    Ok(Plan { release, base, changes, shared, left_out, unsealed, lost, extras, replaced, removed, course })
 }
 
 /// `current` is renamed onto itself. The run before may have died, or failed to make its rename durable: a fresh
@@ -462,17 +491,18 @@ fn new_id(host: &Observed, wish: &Wish) -> Result<ReleaseId, Refusal> {
         .ok_or_else(|| Refusal::NoNewerId(taken.iter().max().unwrap_or(&wish.now).clone()))
 }
 
-/// Both the copy and the upload are on the disk at one moment.
+/// Both the copy and the upload are on the disk at one moment, and each file takes whole blocks.
 fn check_room(host: &Observed, changes: &Changes, copies: bool) -> Result<(), Refusal> {
     let Some(room) = host.room else { return Ok(()) };
-    let copied = host.base.as_ref().and_then(|b| b.seal.as_ref()).filter(|_| copies);
-    let need = changes.upload_bytes().saturating_add(copied.map_or(0, Manifest::bytes));
+    let base = host.base.as_ref().filter(|_| copies);
+    let (copied, inodes) = base.map_or((0, 0), |base| base.tree.weight(room.block_bytes));
+    let need = changes.upload_bytes(room.block_bytes).saturating_add(copied);
     if need > room.free_bytes {
         return Err(Refusal::Room { need: human_bytes(need), free: human_bytes(room.free_bytes) });
     }
-    let need = changes.upload.len() + copied.map_or(0, |m| m.entries().len());
+    let need = inodes.saturating_add(changes.upload.len() as u64);
     match room.free_inodes {
-        Some(free) if need as u64 > free => {
+        Some(free) if need > free => {
             Err(Refusal::Room { need: format!("{need} inodes"), free: free.to_string() })
         }
         _ => Ok(()),
@@ -507,7 +537,7 @@ impl fmt::Display for Plan {
             f,
             "upload {upload} of {} files, {}",
             self.files(&total),
-            human_bytes(self.changes.upload_bytes())
+            human_bytes(self.changes.upload_bytes(1))
         )?;
         let is_link = |p: &RelPath| self.shared.links.contains_key(p);
         if self.base.is_some() {
@@ -544,9 +574,7 @@ impl fmt::Display for Plan {
                 ids.iter().try_for_each(|id| writeln!(f, "  prune  releases/{id}"))?;
             }
         }
-        if let Some(paths) = self.left_out() {
-            writeln!(f, "  warning: left out, because the user cannot read it: {paths}")?;
-        }
+        self.warnings().iter().try_for_each(|warning| writeln!(f, "  warning: {warning}"))?;
         writeln!(f, "steps")?;
         self.steps().iter().try_for_each(|s| writeln!(f, "  {s}"))
     }

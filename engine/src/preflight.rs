@@ -18,6 +18,9 @@ pub enum Unfit {
     /// `mv -T` does not replace a link by a link.
     #[error("a link cannot be replaced atomically: `mv -T` does not do it here")]
     NoAtomicRename,
+    /// Part of the layout is a link to elsewhere, or another file system.
+    #[error("{0}/ is not in the deploy path itself: it is a link, or on another file system")]
+    Apart(&'static str),
     /// Nothing can be made durable, and the configuration requires it.
     #[error("nothing can be made durable there: sync(1) fails")]
     NoSync,
@@ -54,6 +57,9 @@ impl Unfit {
             Self::NoAtomicRename => {
                 "the host needs `mv` of GNU coreutils or of busybox, and a file system with links"
             }
+            Self::Apart(_) => {
+                "move the whole deploy path to the other place, and let `path` in cutover.toml name it"
+            }
             Self::NoSync => {
                 "see `cutover check`; `durability = \"best-effort\"` in cutover.toml deploys all the same, and then \
                  nothing is guaranteed after a power loss"
@@ -75,6 +81,8 @@ pub fn unfit(events: &[Event]) -> Option<Unfit> {
             })),
             ["fail", "not-a-directory"] => Some(Unfit::NotDirectory),
             ["fail", "no-atomic-rename"] => Some(Unfit::NoAtomicRename),
+            ["fail", "apart", "releases"] => Some(Unfit::Apart("releases")),
+            ["fail", "apart", _] => Some(Unfit::Apart(".cutover")),
             ["fail", "no-sync"] => Some(Unfit::NoSync),
             _ => None,
         }

@@ -175,6 +175,17 @@ impl Session {
         observed::parse(&events).map_err(|report| Cause::Report { host: self.host.clone(), report })
     }
 
+    /// Observes the host once more, under the lock that this session has.
+    pub(crate) async fn look_again(&mut self, app: &Manifest) -> Result<Observed, Cause> {
+        let dirs: Vec<&RelPath> = app.entries().keys().filter(|p| app.is_dir(p)).collect();
+        let mut events = Vec::new();
+        let script = steps::look_again(&dirs);
+        match self.phase("looking again", script, |event| events.push(event)).await {
+            Ok(()) => observed::parse(&events).map_err(|report| self.report_error(report)),
+            Err(failure) => Err(self.cause(failure).await),
+        }
+    }
+
     /// Asks for the lock, and with `kill` ends the run that holds it.
     pub(crate) async fn unlock(&mut self, kill: bool) -> Result<Unlocked, Cause> {
         let script = steps::unlock(&self.run, kill);

@@ -152,17 +152,8 @@ pub fn hashed(changes: &Changes) -> Vec<&RelPath> {
 fn guard_script(changes: &Changes) -> Vec<u8> {
     let dotted: Vec<Vec<u8>> = changes.guards.iter().map(RelPath::dotted).collect();
     let mut out = calls("guard", dotted.iter().map(Vec::as_slice), b"");
-    // Folders that are closed even for their owner, by the application or on the host since, are opened for the change;
-    // `dirs.tar` gives all of them their mode.
-    let closed: Vec<Vec<u8>> = changes
-        .dirs
-        .intersection(&changes.guards)
-        .filter(|p| {
-            let closed = |e: &Entry| matches!(e, Entry::Dir { mode, .. } if mode & 0o700 != 0o700);
-            changes.drifted.contains(*p) || changes.manifest.get(p).is_some_and(closed)
-        })
-        .map(RelPath::dotted)
-        .collect();
+    // These are opened for the change; `dirs.tar` gives all of them their mode.
+    let closed: Vec<Vec<u8>> = changes.closed.iter().map(RelPath::dotted).collect();
     out.extend_from_slice(&calls("opendirs", closed.iter().map(Vec::as_slice), b""));
     out
 }

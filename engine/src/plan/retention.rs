@@ -21,7 +21,12 @@ pub fn previous(host: &Observed) -> Option<ReleaseId> {
     let live = live_id(host)?;
     let last = host.last_record.as_ref()?;
     let was = if last.live.as_ref() == Some(live) { &last.was } else { &last.live };
-    was.clone().filter(|id| id != live && host.releases.contains_key(id))
+    // What a killed prune has begun to remove is nothing to go back to.
+    let is_there = |id: &ReleaseId| {
+        host.releases.contains_key(id)
+            && (!host.unfinished.contains(id) || complete_releases(host).contains(id))
+    };
+    was.clone().filter(|id| id != live && is_there(id))
 }
 
 /// Releases that count: ours, sealed and marked, or sealed and live.

@@ -17,11 +17,13 @@ check() {
   say room $(stat -f -c '%b %a %S %c %d' . 2>/dev/null)
   v=$(stat -c %d .); say device "$v"
   begin mounts; cat /proc/self/mountinfo 2>/dev/null; end
-  v=$(readlink "/sys/dev/block/$((v >> 8 & 4095)):$((v & 255 | v >> 12 & 1048320))") && v=/proc/fs/ext4/${v##*/}/options &&
-    if [ -r "$v" ]; then begin ext4; cat "$v"; end; fi
+  o=$(readlink "/sys/dev/block/$((v >> 8 & 4095)):$((v & 255 | v >> 12 & 1048320))") && o=/proc/fs/ext4/${o##*/}/options &&
+    if [ -r "$o" ]; then begin ext4; cat "$o"; end; fi
   if [ ! -w . ] || [ ! -x . ]; then say denied path; return; fi
   if [ "$d" = "$1" ]; then
     for e in releases .cutover; do if [ -e "$e" ] && { [ ! -w "$e" ] || [ ! -x "$e" ]; }; then say denied "$e"; fi; done
+    if [ -d releases ] && [ -d shared ] && [ ! releases/../shared -ef shared ]; then say apart releases; fi
+    if [ -d .cutover ] && [ "$(stat -L -c %d .cutover)" != "$v" ]; then say apart .cutover; fi
   fi
   s=.cutover-check.$T
   mkdir "$s" 2>/dev/null || { say denied path; return; }

@@ -2,12 +2,13 @@
 # What is durable after each verb, and what is not, is said at the verb. "Nothing" means: wait for the barrier.
 LC_ALL=C; export LC_ALL
 unset CDPATH ENV BASH_ENV TAR_OPTIONS POSIXLY_CORRECT QUOTING_STYLE TAPE FIND_BLOCK_SIZE BLOCK_SIZE BLOCKSIZE
-PATH=$PATH:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin; export PATH
+PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin; export PATH
 say() { printf '\n%s %s\n' "$T" "$*"; }
 begin() { printf '\n%s begin %s\n' "$T" "$1"; }
 end() { printf '\n%s end\n' "$T"; }
 die() { say fail "$@"; exit 1; }
-items() { find "$1/." ! -name . -prune -exec stat -c '//%f %d:%i %n' {} +; }
+# What lies in a folder; more arguments choose some of it, as find(1) takes them.
+items() { d=$1; shift; find "$d/." ! -name . -prune "$@" -exec stat -c '//%f %d:%i %n' {} +; }
 # GNU tar reads backslashes in the names of its command line as escapes, unless told otherwise.
 case $(tar --version 2>/dev/null </dev/null) in *GNU*) unquote=--no-unquote ;; *) unquote= ;; esac
 # Unpacks what comes, with the modes it comes with, whatever the umask. Busybox' tar sets modes for root only, and needs
@@ -15,8 +16,10 @@ case $(tar --version 2>/dev/null </dev/null) in *GNU*) unquote=--no-unquote ;; *
 untar() { (umask 0 && tar -xpof "$@"); }
 modes() { [ -n "$unquote" ] || (. "$1"); }
 # The names of one section, and nothing where there is no such folder.
-# A listing that is cut short would make releases look lost: it ends the run.
-list() { begin "$1"; if [ -d "$2" ]; then items "$2" || die look; fi; end; }
+# A listing that is cut short would make releases look lost: it ends the run. Who only looks, beside a run that is at
+# it (`L`), may see names that are gone a moment later.
+L=
+list() { begin "$1"; shift; if [ -d "$1" ]; then items "$@" || [ -n "$L" ] || die look; fi; end; }
 tree() {
   begin tree; (cd "$1" && find . -exec stat -c '//%f %s %Y %n' {} +); end
   begin links; (cd "$1" && find . -type l -exec tar $unquote -cf - {} +); end
@@ -26,7 +29,7 @@ unreadable() {
   u=$(id -u); [ "$u" != 0 ] || return 0
   begin unreadable
   (cd "$1" && find . ! -type l \( ! -user "$u" -o ! -perm -400 -o -type d ! -perm -100 \) -exec sh -c 'for p do
-    [ -r "$p" ] && { [ ! -d "$p" ] || [ -x "$p" ]; } || printf "//%s\n" "$p"; done' sh {} + 2>/dev/null)
+    [ -r "$p" ] && { [ ! -d "$p" ] || [ -x "$p" ]; } || [ ! -e "$p" ] || printf "//%s\n" "$p"; done' sh {} + 2>/dev/null)
   end
 }
 # Removes a tree that is ours. rm(1) does not follow links; folders without write permission are opened first.
@@ -68,7 +71,8 @@ barrier_waits() {
   [ "$F" = yes ] || [ "$(uname -s)" = Linux ] || { echo 'its sync(1) has no -f, and without it only Linux waits for the disk'; return 1; }
 }
 barrier_syncs() { if [ "$F" = yes ]; then sync -f .; else sync; fi; }
-# F: whether sync(1) knows `-f`, which is syncfs(2): it waits for the disk and tells errors, on any system that has it.
+# F: whether sync(1) knows `-f`, which is syncfs(2): it waits for the disk on any system that has it, and tells errors on
+# Linux from 5.8 on (syncfs(2)).
 F=
 find_syncfs() {
   [ -z "$F" ] || return 0
@@ -76,14 +80,18 @@ find_syncfs() {
 }
 # Durable: the directory that holds `current`, which an earlier run may have left between its rename and its sync.
 open_layout() {
-  # Before anything else is made. Is there an atomic rename of a link onto a link? `mv` without -T moves into what the
-  # link leads to. Does sync(1) work?
-  rmtree .cutover/probe && mkdir .cutover/probe && true >.cutover/probe/file || die path
-  ln -s . .cutover/probe/old && ln -s new .cutover/probe/new && mv -fT .cutover/probe/new .cutover/probe/old &&
-    [ "$(readlink .cutover/probe/old)" = new ] || die no-atomic-rename
+  # Before anything else is made. Is there an atomic rename of a link onto a link, from where the temporary link will be
+  # to beside `current`? `mv` without -T moves into what the link leads to, and to another file system it makes another
+  # link after it has removed the old one. Does sync(1) work?
+  rmtree .cutover/probe .cutover.probe && mkdir .cutover/probe && true >.cutover/probe/file || die path
+  ln -s . .cutover.probe && ln -s new .cutover/probe/new && i=$(stat -c %d:%i .cutover/probe/new) &&
+    mv -fT .cutover/probe/new .cutover.probe && [ "$(readlink .cutover.probe)" = new ] || die no-atomic-rename
+  [ "$(stat -c %d:%i .cutover.probe)" = "$i" ] || { rm -f .cutover.probe; die apart .cutover; }
   durable .cutover/probe/file .cutover/probe
-  rmtree .cutover/probe
+  rmtree .cutover/probe .cutover.probe
   mkdir -p releases shared .cutover/seals .cutover/unfinished .cutover/staging || die path
+  # Links in a release lead to `../../shared`.
+  [ releases/../shared -ef shared ] || die apart releases
   sync . || die sync-current
 }
 look() {
@@ -92,11 +100,11 @@ look() {
     i=$(stat -L -c %d:%i current 2>/dev/null) && say current-identity "$i"
   elif [ -e current ]; then say current-other; fi
   list releases releases; list seals .cutover/seals; list unfinished .cutover/unfinished
-  list staging .cutover/staging; list private .cutover
+  list staging .cutover/staging; list private .cutover -name 'next.*'
   begin log; if [ -f .cutover/log ]; then tail -n 1 .cutover/log; fi; end
   find_syncfs; say syncfs "$F"
   d=$(stat -L -c %d . releases .cutover 2>/dev/null); say devices $d
-  say room $(stat -f -c '%b %a %S %c %d' . 2>/dev/null)
+  say room $(stat -f -c '%b %a %S %c %d' releases 2>/dev/null || stat -f -c '%b %a %S %c %d' . 2>/dev/null)
   b=
   for r in releases/*; do
     case ${r#releases/} in *[!0-9]*|'') continue ;; esac
@@ -111,8 +119,9 @@ look() {
 look_shared() { for d do if [ -d "shared/$d" ]; then items "shared/$d" || die look; fi; done; }
 
 # --- the deploy
-# Nothing durable.
+# Nothing durable. If it cannot be made so, `R` is taken back: what a failed sync covered is never durable any more.
 x_recover() { true >".cutover/seals/$1.live" || die recover; }
+unrecover() { [ -z "$R" ] || rm -f ".cutover/seals/$R.live"; }
 # Durable after it: that these are gone, but for what is reported as pending: another user's files keep their folder,
 # and that stops no deploy. Its note stays. Only what has a note in `unfinished` gets here.
 x_sweep() {
@@ -120,8 +129,10 @@ x_sweep() {
   gone=
   for i in "$@"; do
     rm -f ".cutover/seals/$i.live" ".cutover/seals/$i" || die sweep
-    if rmtree "releases/$i"; then gone="$gone $i"; else say pending "$i"; fi
   done
+  # A seal, and one that a killed prune had taken away, never stands over missing files.
+  sync .cutover/seals || die sweep
+  for i in "$@"; do if rmtree "releases/$i"; then gone="$gone $i"; else say pending "$i"; fi; done
   sync releases || die sweep
   for i in $gone; do rm -f ".cutover/unfinished/$i" || die sweep; done
 }
@@ -130,14 +141,15 @@ x_sweep_private() { (cd .cutover && rmtree "$@") || die sweep; }
 x_intend() {
   if [ -e "releases/$1" ] || [ -L "releases/$1" ]; then die exists; fi
   true >".cutover/unfinished/$1" || die intend
-  sync . .cutover .cutover/unfinished .cutover/seals || { [ -z "$2" ] || rm -f ".cutover/seals/$2.live"; die sync-intend; }
+  sync . .cutover .cutover/unfinished .cutover/seals || { unrecover; die sync-intend; }
 }
 # Nothing durable. Reads the base, writes only the new release.
 x_copy() {
   if [ -e "releases/$2" ] || [ -L "releases/$2" ]; then die copy; fi
   if ! e=$(cp -a -- "releases/$1" "releases/$2" 2>&1); then
-    # What cannot be read is left out, if U says so; nothing else may be.
-    [ "$U" = skip ] && only_denied "$e" || { printf '%s\n' "$e" >&2; die copy; }
+    # What is removed meanwhile is not there to be copied, and what cannot be read is left out, if U says so. Nothing else
+    # may be missing; what the application needs is looked for in `x_verify`.
+    only_left_out "$e" || { printf '%s\n' "$e" >&2; die copy; }
   fi
   if [ -g releases ]; then same_setgid "releases/$1" "releases/$2"; fi
 }
@@ -147,7 +159,9 @@ same_setgid() {
     for p do shift; [ -g "$b/$p" ] || set -- "$@" "$p"; done
     [ "$#" = 0 ] || chmod g-s -- "$@"' sh {} +)
 }
-only_denied() { printf '%s\n' "$1" | { while IFS= read -r l; do case $l in *': Permission denied') ;; *) exit 1 ;; esac; done; }; }
+only_left_out() {
+  printf '%s\n' "$1" | { while IFS= read -r l; do case $U,$l in *': No such file or directory'|skip,*': Permission denied') ;; *) exit 1 ;; esac; done; }
+}
 # The archive, in chunks: each is one line, `<bytes> <how many times>`, and that much. `end` ends it; `cut` says that it
 # will not be whole. They are always read up to there: what follows is the next script. dd(1) reads no byte too many.
 chunks() {
@@ -204,7 +218,7 @@ x_stay() { [ "releases/$1" -ef current ] || { where; die not-current; }; }
 x_link() { ln -s "$1" "$2" || die link; }
 # Durable after it: everything written before it on these file systems, the temporary link included.
 barrier() { if [ "$#" = 0 ]; then sync; else sync -f -- "$@"; fi; }
-x_barrier() { barrier "$@" || die barrier; }
+x_barrier() { barrier "$@" || { unrecover; die barrier; }; }
 where() { begin current; readlink current; end; }
 # Nothing durable. Atomic for readers.
 x_rename() {
@@ -226,10 +240,11 @@ x_live() { if [ "$(readlink current)" != "$1" ]; then where; die not-current; fi
 x_same() { if [ "$(readlink current)" != "$1" ]; then where; die not-current; fi; say same; }
 
 # --- after the cutover: a failure from here on is a warning.
-# Durable after it: the marker, and that the release is not unfinished.
+# Durable after it: the marker, and that the release is not unfinished. If that fails, both are to be made anew: see
+# `unrecover`.
 x_mark() {
   true >".cutover/seals/$1.live" && rm -f ".cutover/unfinished/$1" || die mark
-  sync .cutover/seals .cutover/unfinished || die mark
+  sync .cutover/seals .cutover/unfinished || { rm -f ".cutover/seals/$1.live"; true >".cutover/unfinished/$1"; die mark; }
 }
 # Nothing durable: a note that comes back says nothing false. The markers that make it needless are durable first.
 x_forget() {
@@ -252,7 +267,8 @@ x_prune() {
   [ -z "$left" ] || die prune
 }
 x_log() {
-  if [ -s .cutover/log ] && [ -n "$(tail -c 1 .cutover/log)" ]; then echo >>.cutover/log; fi
+  # After a power loss the last line may be torn, or end in NUL bytes, which a shell's words drop.
+  if [ -s .cutover/log ]; then tail -c 1 .cutover/log | { IFS= read -r l || echo >>.cutover/log; }; fi
   printf '%s\n' "$1" >>.cutover/log && sync .cutover/log || die log
 }
 x_unstage() { rmtree ".cutover/staging/$1" || die unstage; }

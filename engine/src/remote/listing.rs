@@ -65,6 +65,22 @@ impl Tree {
         self.seen.get(path).is_some_and(|s| s.raw_mode & S_IFMT == S_IFDIR)
     }
 
+    /// Whether a directory is at `path` in which its owner may not do everything.
+    pub fn is_closed(&self, path: &RelPath) -> bool {
+        self.is_dir(path) && self.seen.get(path).is_some_and(|s| s.raw_mode & 0o700 != 0o700)
+    }
+
+    /// How much room a copy takes, where each file takes whole blocks of this size: bytes, and how many inodes.
+    pub fn weight(&self, block_bytes: u64) -> (u64, u64) {
+        let block = block_bytes.max(1);
+        let bytes = self
+            .seen
+            .values()
+            .filter(|s| s.raw_mode & S_IFMT != S_IFLNK)
+            .fold(0_u64, |sum, seen| sum.saturating_add(seen.size.div_ceil(block).saturating_mul(block)));
+        (bytes, self.seen.len() as u64)
+    }
+
     /// The paths that `known` does not have.
     pub fn beside<'a>(&'a self, known: &'a crate::manifest::Manifest) -> impl Iterator<Item = &'a RelPath> {
         self.seen.keys().filter(|p| known.get(p).is_none())

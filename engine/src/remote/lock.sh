@@ -73,7 +73,9 @@ take() {
     *) flock -n 8; return 2 ;;
   esac
   exec 9>&8
-  write_holder "$1" && mv -f ".cutover/lock.$T" .cutover/holder && exec 7<.cutover/holder || return 2
+  # On a full disk it stays empty, and says nothing about the holder: what frees room must be possible all the same.
+  { write_holder "$1" 2>/dev/null || true >".cutover/lock.$T"; } && mv -f ".cutover/lock.$T" .cutover/holder &&
+    exec 7<.cutover/holder || return 2
   # A run that found no flock(1) on this host. Each shows itself first and then looks, so one of the two sees the other.
   if [ -e .cutover/lock.held ] && alive .cutover/lock.held; then exec 7<&- 9>&-; flock -u 8; return 1; fi
 }
@@ -140,7 +142,7 @@ watch() {
       0,leave) on_end=: ;;
       0,*) ;;
       # Silence: 124, or 143 from busybox. The main shell may get the lock later, so this goes on.
-      124,*|143,*) end_run "$1" ;;
+      124,*|143,*) $on_end "$1" ;;
       *) $on_end "$1"; return ;;
     esac
   done

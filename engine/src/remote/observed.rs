@@ -43,6 +43,8 @@ pub struct Base {
 pub struct Room {
     /// Bytes the deploy user may still use.
     pub free_bytes: u64,
+    /// The size of a block, in bytes: every file takes whole ones.
+    pub block_bytes: u64,
     /// Free inodes; `None` where the file system has no fixed number.
     pub free_inodes: Option<u64>,
 }
@@ -163,6 +165,7 @@ pub(crate) fn parse_room(numbers: &[&str]) -> Option<Room> {
     match numbers.as_slice() {
         [blocks, free, size, inodes, free_inodes] if *blocks > 0 => Some(Room {
             free_bytes: free.saturating_mul(*size),
+            block_bytes: *size,
             free_inodes: (*inodes > 0).then_some(*free_inodes),
         }),
         _ => None,

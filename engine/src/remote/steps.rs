@@ -3,6 +3,7 @@
 //! The verbs are functions of `lib.sh` and `lock.sh`. A script is sent with its length and ends in [`END`]: a remote
 //! shell that did not get all of it runs nothing of it.
 
+use crate::history::{Event, Record};
 use crate::path::RelPath;
 use crate::plan::{Course, Plan, Step};
 use crate::release::ReleaseId;
@@ -68,18 +69,30 @@ pub fn open(run: &Run, app_dirs: &[&RelPath], wait_s: Option<u64>) -> Vec<u8> {
         );
     } else {
         body.extend_from_slice(
-            format!("if [ ! -d {path} ]; then say absent; say phase 0; exit 0; fi\ncd -P -- {path} || die path\nlook_lock\n")
+            format!("if [ ! -d {path} ]; then say absent; say phase 0; exit 0; fi\nL=1\ncd -P -- {path} || die path\nlook_lock\n")
                 .as_bytes(),
         );
     }
-    body.extend_from_slice(b"look\nbegin shared\nif [ -d shared ]; then items shared || die look; fi\n");
-    let dirs = app_dirs.iter().filter(|d| !d.is_root()).map(|d| d.as_bytes());
-    body.extend_from_slice(&calls("look_shared", dirs, b""));
-    body.extend_from_slice(b"end\nsay phase 0\n");
+    look(app_dirs, &mut body);
     out.extend_from_slice(b"{\n");
     out.extend_from_slice(&body);
-    out.extend_from_slice(b"} </dev/null\n");
+    out.extend_from_slice(b"say phase 0\n} </dev/null\n");
     out
+}
+
+/// The host's state once more, in the shell that has the lock.
+pub fn look_again(app_dirs: &[&RelPath]) -> Vec<u8> {
+    let mut out = b"(\n".to_vec();
+    look(app_dirs, &mut out);
+    out.extend_from_slice(b") </dev/null\nsay phase $?\n");
+    out
+}
+
+fn look(app_dirs: &[&RelPath], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"look\nbegin shared\nif [ -d shared ]; then items shared || die look; fi\n");
+    let dirs = app_dirs.iter().filter(|d| !d.is_root()).map(|d| d.as_bytes());
+    out.extend_from_slice(&calls("look_shared", dirs, b""));
+    out.extend_from_slice(b"end\n");
 }
 
 /// The questions of `cutover check`.
@@ -89,20 +102,50 @@ pub fn check(run: &Run) -> Vec<u8> {
         .into_bytes()
 }
 
-/// One phase: the calls of these steps, each of which ends the phase if it fails.
+/// One phase: the calls of these steps, each of which ends the phase if it fails. One that fails before the rename is
+/// undone; once it is reported what is live, the rest is done as far as that works, whatever of it fails.
 pub fn phase(course: &Course, steps: &[Step], names: &Names) -> Vec<u8> {
-    let mut out = b"(\n".to_vec();
-    if steps.contains(&Step::Rename) {
-        // What was begun is finished, even if nobody is there any more to be told.
-        out.extend_from_slice(b"trap '' PIPE\n");
-    }
-    for step in steps {
-        call(course, step, names, &mut out);
-    }
+    let mut out = recovered(course);
+    let part =
+        |steps: &[Step], out: &mut Vec<u8>| steps.iter().for_each(|step| call(course, step, names, out));
     // The last phase gives the lock back before it answers: who deploys again at once shall not find it taken.
     let unlock = if steps.iter().any(|s| matches!(s, Step::Mark | Step::Log(_))) { "; release" } else { "" };
-    out.extend_from_slice(format!(") </dev/null\ns=$?{unlock}; say phase $s\n").as_bytes());
+    let Some(rename) = steps.iter().position(|s| *s == Step::Rename) else {
+        out.extend_from_slice(b"(\n");
+        part(steps, &mut out);
+        out.extend_from_slice(format!(") </dev/null\ns=$?{unlock}; say phase $s\n").as_bytes());
+        return out;
+    };
+    let (before, rest) = steps.split_at(rename);
+    let is_report = |s: &Step| matches!(s, Step::ReportLive | Step::ReportSame);
+    let (cutover, after) = rest.split_at(rest.iter().position(is_report).map_or(rest.len(), |at| at + 1));
+    // What was begun is finished, even if nobody is there any more to be told.
+    out.extend_from_slice(b"(\ntrap '' PIPE\n");
+    part(before, &mut out);
+    out.extend_from_slice(b") </dev/null\ns=$?\nif [ $s = 0 ]; then (\ntrap '' PIPE\nb=0\n");
+    part(cutover, &mut out);
+    let is_record_of_removal = |s: &Step| matches!(s, Step::Log(Record { event: Event::Prune { .. }, .. }));
+    // Such a record is true only if what it says was done.
+    for together in after.chunk_by(|_, next| is_record_of_removal(next)) {
+        out.extend_from_slice(b"(\n");
+        part(together, &mut out);
+        out.extend_from_slice(b") || b=1\n");
+    }
+    let undo = match course.release() {
+        Some(id) if before.contains(&Step::Seal) => format!("x_abandon {id}"),
+        _ => format!("rm -f {}", names.link),
+    };
+    out.extend_from_slice(
+        format!("exit $b\n) </dev/null; s=$?; else ({undo}) </dev/null; fi{unlock}; say phase $s\n")
+            .as_bytes(),
+    );
     out
+}
+
+/// `R`: the release that is marked again in this course.
+fn recovered(course: &Course) -> Vec<u8> {
+    let id = course.steps().iter().find_map(|s| if let Step::Recover(id) = s { Some(id) } else { None });
+    format!("R={}\n", id.map(ToString::to_string).unwrap_or_default()).into_bytes()
 }
 
 /// Everything from the sweep to the verification: the base is copied while the archive, which follows this script,
@@ -114,7 +157,8 @@ pub fn place(plan: &Plan, steps: &[Step], names: &Names) -> Vec<u8> {
     let end = steps.iter().rposition(is_parallel).map_or(steps.len(), |at| at + 1);
     let calls =
         |range: &[Step], out: &mut Vec<u8>| range.iter().for_each(|s| call(plan.course(), s, names, out));
-    let mut out = b"(\n".to_vec();
+    let mut out = recovered(plan.course());
+    out.extend_from_slice(b"(\n");
     calls(steps.get(..start).unwrap_or_default(), &mut out);
     out.extend_from_slice(b") </dev/null\ns=$? c=\nif [ $s = 0 ]; then (\n:\n");
     calls(steps.get(start..end).unwrap_or_default(), &mut out);
@@ -187,11 +231,7 @@ fn call(course: &Course, step: &Step, names: &Names, out: &mut Vec<u8>) {
             return;
         }
         Step::Sweep(ids) => format!("x_sweep {}", joined(ids)),
-        Step::Intend => {
-            let recovered =
-                course.steps().iter().find_map(|s| if let Step::Recover(id) = s { Some(id) } else { None });
-            format!("x_intend {id} {}", recovered.map_or_else(|| "''".to_owned(), ToString::to_string))
-        }
+        Step::Intend => format!("x_intend {id}"),
         Step::Copy(base) => format!("x_copy {base} {id}"),
         // The upload goes beside these calls: see `place`. What is compared was compared before there was a course.
         Step::Upload | Step::Check(_) => return,

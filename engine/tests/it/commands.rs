@@ -448,10 +448,10 @@ fn a_plan_says_what_changes() {
       rename onto current
       sync the directory of current
       report live
-      remove staging
       mark as live (durable)
-      prune: ID1
       log
+      remove staging
+      prune: ID1
     current: releases/ID3
     exit 0
     ");

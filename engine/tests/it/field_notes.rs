@@ -51,7 +51,7 @@ fn deploy(host: &Host, text: &str) -> String {
 }
 
 /// A folder with one program that stands before the machine's own of that name, and the path to use it.
-fn shim(name: &str, script: &str) -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn shim(name: &str, script: &str) -> (tempfile::TempDir, PathBuf) {
     let tools = tempfile::tempdir().expect("tools");
     let real =
         ["/usr/bin", "/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|p| p.exists()).expect("it");

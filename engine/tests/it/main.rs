@@ -11,6 +11,7 @@ mod courses;
 mod diff;
 mod drop_down;
 mod end_to_end;
+mod failed_syncs;
 mod faults;
 mod field_notes;
 mod frames;
@@ -28,6 +29,8 @@ mod plan;
 mod preflight;
 mod quoting;
 mod release;
+mod room;
+mod run_time;
 mod secrets;
 mod shared;
 

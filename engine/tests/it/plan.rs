@@ -75,9 +75,9 @@ fn first_deploy() {
       rename onto current
       sync the directory of current
       report live
-      remove staging
       mark as live (durable)
       log
+      remove staging
     ");
 }
 
@@ -107,10 +107,10 @@ fn second_deploy() {
       rename onto current
       sync the directory of current
       report live
-      remove staging
       mark as live (durable)
-      prune: 20250101000002 20250101000001
       log
+      remove staging
+      prune: 20250101000002 20250101000001
     ");
 }
 
@@ -158,10 +158,10 @@ fn after_a_kill() {
       rename onto current
       sync the directory of current
       report live
-      remove staging
       mark as live (durable)
       remove the notes about 20250101000002, which are whole
       log
+      remove staging
     ");
 }
 
@@ -170,7 +170,7 @@ fn refusals() {
     let source = app(&["index.html"]);
     let other = Observed { current: Current::Other, ..fresh() };
     assert_eq!(print(&other, &source), "refused: `current` is not a symbolic link");
-    let full = Observed { room: Some(Room { free_bytes: 3, free_inodes: None }), ..fresh() };
+    let full = Observed { room: Some(Room { block_bytes: 1, free_bytes: 3, free_inodes: None }), ..fresh() };
     assert_eq!(print(&full, &source), "refused: not enough room: 10 B needed, 3 B free");
     let mut odd = fresh();
     odd.releases.insert(id("99991399999999"), "1:9".to_owned());

@@ -56,7 +56,7 @@ fn a_file_where_the_deploy_path_should_be() {
 #[test]
 fn room() {
     for (disk, words) in [
-        ((1 << 20, 1000), "not enough room: 3.0 MB needed, "),
+        ((1 << 20, 1000), "not enough room: 3.2 MB needed, "),
         ((1 << 24, 40), "not enough room: 61 inodes needed, "),
     ] {
         let Some(host) = (Account { disk: Some(disk), ..Account::default() }).start() else { return };
@@ -196,6 +196,14 @@ fn what_cannot_be_removed_stops_no_deploy() {
         assert_eq!(fs::read_to_string(host.path().join("current/index.html")).expect("read"), n.to_string());
     }
     assert!(pending >= 3, "{pending}");
+    // What could not be removed is no reason not to write down what was live.
+    let log = fs::read_to_string(host.path().join(".cutover/log")).expect("log");
+    assert_eq!(log.lines().filter(|line| line.contains(" deploy ")).count(), 7, "{log}");
+    let ids = host.releases();
+    let status = host.run("status", &[]);
+    assert!(status.stdout.contains(&ids[ids.len() - 2]), "{status:#?}");
+    let ran = host.run("prune", &["--keep", "2"]);
+    assert!(host.releases().ends_with(&ids[ids.len() - 2..]), "what was live before stays: {ran:#?}");
     // It is given to the deploy user: then the next deploy takes it away.
     for release in names(&host.path().join("releases")) {
         let cache = host.path().join("releases").join(release).join("cache");
@@ -209,6 +217,29 @@ fn what_cannot_be_removed_stops_no_deploy() {
     assert!(!ran.stdout.contains("pending"), "{ran:#?}");
     assert_eq!(host.releases().len(), 3);
     host.assert_tidy();
+}
+
+/// Folders that only root could write in are opened for what changes in them, whether the new version closes them or not.
+#[test]
+fn folders_that_are_closed_and_opened() {
+    let Some(host) = deployer() else { return };
+    let source = host.source();
+    fs::create_dir_all(source.join("d/deep")).expect("mkdir");
+    for name in ["d/a", "d/b", "d/deep/c"] {
+        fs::write(source.join(name), "one").expect("write");
+    }
+    let modes = |mode: u32| ["d/deep", "d", ""].iter().for_each(|dir| chmod(&source.join(dir), mode));
+    for (n, mode) in [0o755, 0o555, 0o755, 0o555, 0o500, 0o700].into_iter().enumerate() {
+        modes(0o755);
+        fs::write(source.join("d/a"), n.to_string()).expect("write");
+        fs::write(source.join(format!("d/deep/new-{n}")), "new").expect("write");
+        let _ = fs::remove_file(source.join(format!("d/deep/new-{}", n.wrapping_sub(1))));
+        modes(mode);
+        let ran = host.deploy(&[]);
+        ran.live();
+        assert_eq!(tree::read(&host.path().join("current/"), false), tree::read(&source, false), "{ran:#?}");
+    }
+    modes(0o755);
 }
 
 /// Modes of files and folders are the source's, whatever the umask; setuid and the like too.

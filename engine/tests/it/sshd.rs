@@ -125,6 +125,12 @@ impl Host {
         self.dir.path().join("srv/my app")
     }
 
+    /// A path as the server sees it, which may have mounts of its own.
+    pub(crate) fn inside(&self, path: &Path) -> PathBuf {
+        let path = path.strip_prefix("/").expect("an absolute path");
+        Path::new("/proc").join(self.child.id().to_string()).join("root").join(path)
+    }
+
     /// The folder that is deployed.
     pub(crate) fn source(&self) -> PathBuf {
         self.dir.path().join("source")
