@@ -376,7 +376,7 @@ async fn answer(
 }
 
 /// What steers terminals, names that lead elsewhere, words of our own protocol.
-const NASTY: [&[u8]; 22] = [
+const NASTY: [&[u8]; 33] = [
     b"\x1b]0;pwned\x07\x1b[31m\x1b[2J",
     b"\x9b31m\xc2\x9b31m\r",
     "\u{202e}\u{200b}\u{feff}txt.exe".as_bytes(),
@@ -399,6 +399,19 @@ const NASTY: [&[u8]; 22] = [
     b"\nTOKEN phase 0\n",
     b"\nTOKEN phase 99999999999999999999\n",
     b"\nTOKEN begin seal\ncutover-manifest 1\nd 755 1 .\nf 644 1 1 00 ../../x\n\nTOKEN end\n",
+    b"\nTOKEN unlock free\n",
+    b"\nTOKEN unlock stale\n",
+    b"\nTOKEN unlock killed\n",
+    b"\nTOKEN unlock held\n",
+    b"\nTOKEN unlock \x1b[31mstays\n\nTOKEN main \x1b[31m\n\nTOKEN family 1 \x9b31m -1\n",
+    b"\nTOKEN pending 20260101000000\n",
+    b"\nTOKEN pending ../../\x1b[31mx\n",
+    b"\nTOKEN begin unreadable\n//./\x1b[31mx\n//./../../x\n\nTOKEN end\n",
+    b"\nTOKEN begin undurable\n\x1b]0;pwned\x07\n\nTOKEN end\n",
+    b"\nTOKEN begin tool-\x1b[31mcp\nBusyBox v\x1b[31m1 \x07\n\nTOKEN end\n",
+    b"\nTOKEN device 2049\n\nTOKEN begin place\n/\x1b[31m\n\nTOKEN end\n\nTOKEN begin mounts\n\
+      1 1 8:1 / /\\033[31m rw - ext4\x1b[31m /dev/\x07 rw,data=\x1b[31m\n\nTOKEN end\n\
+      \nTOKEN begin ext4\nnobarrier\x1b[31m\n\nTOKEN end\n",
 ];
 
 fn nasty() -> impl Strategy<Value = Vec<u8>> {
@@ -433,6 +446,14 @@ fn answers() -> impl Strategy<Value = Vec<Vec<Part>>> {
         "tree",
         "links",
         "hashes",
+        "unreadable",
+        "undurable",
+        "mounts",
+        "ext4",
+        "place",
+        "tool-cp",
+        "tool-\x1b[31m",
+        "cannot-syncfs",
     ];
     let section = (prop::sample::select(names.to_vec()), nasty()).prop_map(|(name, bytes)| {
         Part::Out([format!("\nTOKEN begin {name}\n").as_bytes(), &bytes, b"\nTOKEN end\n"].concat())
@@ -446,7 +467,7 @@ fn answers() -> impl Strategy<Value = Vec<Vec<Part>>> {
 }
 
 /// Each may meet such a host; the first ones say most.
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 14] = [
     &["deploy"],
     &["deploy", "--verbose"],
     &["plan"],
@@ -459,6 +480,8 @@ const COMMANDS: [&[&str]; 12] = [
     &["prune"],
     &["log"],
     &["check"],
+    &["unlock"],
+    &["unlock", "--kill"],
 ];
 
 fn each<T: std::fmt::Debug>(what: impl Strategy<Value = T>, lie: impl Fn(T) -> Lie) {
@@ -470,7 +493,7 @@ fn each<T: std::fmt::Debug>(what: impl Strategy<Value = T>, lie: impl Fn(T) -> L
     let ran = honest.run_with(&["deploy"], || copy(&first, &kept));
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     let config = ProptestConfig {
-        cases: 48,
+        cases: 56,
         max_shrink_iters: 40,
         failure_persistence: None,
         ..ProptestConfig::default()
