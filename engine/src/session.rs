@@ -23,7 +23,7 @@ use crate::remote::listing::{self, Tree};
 use crate::remote::observed::{self, Observed, ReportError};
 use crate::remote::steps::{self, Names, Run};
 use crate::source::Source;
-use crate::ssh::shell::{Ended, ROUND_TRIPS, Shell};
+use crate::ssh::shell::{Ended, Shell};
 use crate::ssh::{self, ConnectError, Connection, no_shell};
 use crate::stream::{self, Cut};
 use crate::text::printable;
@@ -86,7 +86,7 @@ impl Drop for Watch {
 }
 
 impl Session {
-    /// Connects and opens both channels, in one round trip after the login.
+    /// Connects and opens both channels: one round trip after the login, and a second one until OpenSSH takes input.
     pub(crate) async fn connect(target: &Target) -> Result<Self, Cause> {
         let connection = ssh::connect(&target.address).await?;
         let skip_unreadable = target.unreadable == Unreadable::Skip;
@@ -98,7 +98,6 @@ impl Session {
             best_effort,
             skip_unreadable,
         };
-        ROUND_TRIPS.fetch_add(1, Ordering::Relaxed);
         let (main, watch) = tokio::join!(connection.exec(steps::SHELL), connection.exec(steps::SHELL));
         let main = Shell::new(main.map_err(|e| Cause::from(ConnectError::from(e)))?, &run.token);
         // A host that allows one channel only deploys without being watched.

@@ -1,7 +1,7 @@
 //! Talking to the shell on a channel: scripts in, framed events out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use russh::client::Msg;
@@ -42,10 +42,6 @@ pub enum Ended {
     /// The shell ended without finishing it: the connection or the host's shell is gone.
     Lost(String),
 }
-
-/// How many times this process waited for an answer of a host after the login, counted for tests. Opening the channels
-/// is one of them.
-pub static ROUND_TRIPS: AtomicU32 = AtomicU32::new(0);
 
 impl Shell {
     /// Takes over a channel on which a shell was started.
@@ -101,7 +97,6 @@ impl Shell {
 
     /// Waits for the end of the phase that was sent; every event goes to `each` at once.
     pub async fn finish(&mut self, mut each: impl FnMut(Event)) -> Ended {
-        ROUND_TRIPS.fetch_add(1, Ordering::Relaxed);
         let mut sent_bytes = self.sent_bytes.load(Ordering::Relaxed);
         loop {
             let Ok(said) = tokio::time::timeout(PHASE_TIMEOUT, self.events.recv()).await else {

@@ -1,12 +1,8 @@
-//! Syncs that fail, signals, and the number of round trips.
+//! Syncs that fail, and signals.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::Ordering;
-
-use cutover::deploy::{Options, Outcome};
-use cutover::ssh::shell::ROUND_TRIPS;
 
 use crate::sshd::{Host, chmod};
 
@@ -119,29 +115,4 @@ fn an_interrupt_before_the_cutover() {
         ran.code == Some(0) || (ran.code == Some(1) && ran.stderr.contains("error: interrupted\nhint: ")),
         "{ran:#?}"
     );
-}
-
-#[test]
-fn round_trips_do_not_depend_on_the_tree() {
-    let Some(host) = Host::start() else { return };
-    let target = cutover::config::load(&host.dir.path().join("cutover.toml"), None).expect("config");
-    let runtime = tokio::runtime::Runtime::new().expect("runtime");
-    let deploy = || {
-        let before = ROUND_TRIPS.load(Ordering::Relaxed);
-        let mut said = Vec::new();
-        let mut say = |line: &str| said.push(line.to_owned());
-        let outcome = runtime.block_on(cutover::deploy::deploy(&target, &Options::default(), &mut say));
-        assert!(matches!(outcome, Ok(Outcome::Live { cleanup: None })), "{outcome:?}");
-        ROUND_TRIPS.load(Ordering::Relaxed) - before
-    };
-    fs::write(host.source().join("a"), "one").expect("write");
-    // The channels; opening; copy beside upload, put in and verified; cutover.
-    assert_eq!(deploy(), 4);
-    for n in 0..500 {
-        let dir = host.source().join(format!("d{n}/e"));
-        fs::create_dir_all(&dir).expect("mkdir");
-        fs::write(dir.join("f"), n.to_string()).expect("write");
-        std::os::unix::fs::symlink("f", dir.join("l")).expect("link");
-    }
-    assert_eq!(deploy(), 4);
 }

@@ -31,6 +31,7 @@ mod quoting;
 mod release;
 mod room;
 mod run_time;
+mod round_trips;
 mod secrets;
 mod shared;
 

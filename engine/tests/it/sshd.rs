@@ -184,6 +184,11 @@ impl Host {
         names(&self.path().join("releases"))
     }
 
+    /// The server's process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Cuts every connection: the server's processes for them are killed.
     pub(crate) fn cut_connections(&self) {
         let id = self.child.id();
