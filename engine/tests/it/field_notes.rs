@@ -16,6 +16,8 @@
 //! | exit 0 on a truncated tree | `git archive \| tar` | [`a_truncated_upload_is_no_release`], [`a_connection_that_is_cut_is_no_release`] |
 //! | two deploys in one second share a directory | most | [`deploys_in_the_same_second_are_two_releases`] |
 //! | a clock that is behind deletes the newest release | most | [`a_clock_that_is_behind`] |
+//! | ids are local times: a second machine, or the end of summer time, makes an older one | most | [`time_zones_say_nothing`] |
+//! | the lock is free before cleanup is over, and the next deploy runs into it | Deployer | `outcomes::the_lock_is_held_until_the_cleanup_is_over` |
 //! | partial releases count for retention, and can be switched to | most | [`partial_releases_do_not_count`], `commands::rollback_refuses_what_does_not_count` |
 //! | nothing is ever synced | all | `cutover-certify` proves `durable_ack` |
 //! | `mv` without `-T` moves the link into the release | BSD, shells of appliances | [`without_an_atomic_rename_nothing_is_done`] |
@@ -253,6 +255,39 @@ fn a_clock_that_is_behind() {
     let new = deploy(&host, "four");
     assert!(new > ahead(&ids[2]), "{new}");
     assert_eq!(host.releases(), [ahead(&ids[1]), ahead(&ids[2]), new], "the oldest went, and nothing newer");
+}
+
+/// This second, and that many after it, in UTC.
+fn utc(format: &str, later_s: u64) -> String {
+    let out = std::process::Command::new("date")
+        .args(["-u", "-d", &format!("+{later_s} seconds"), format])
+        .output()
+        .expect("date");
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+#[test]
+fn time_zones_say_nothing() {
+    let (tools, path) = shim("sync", "printf '%s\\n' \"$TZ\" >TOOLS/zone\nexec REAL \"$@\"");
+    // Further words of the server's line are further variables: half a day behind on the host.
+    let path = PathBuf::from(format!("{} TZ=Etc/GMT+12", path.display()));
+    let Some(mut host) = Host::start_with(Some(&path)) else { return };
+    let mut ids = Vec::new();
+    for (n, zone) in ["UTC-14", "UTC+12", "CET-1CEST", ":/no/such/zone", ""].iter().enumerate() {
+        host.env = vec![("TZ".to_owned(), (*zone).to_owned())];
+        let before = [utc("+%Y%m%d%H%M%S", 0), utc("+%FT%TZ", 0)];
+        let id = deploy(&host, &n.to_string());
+        // No two have the same: one in a second that is taken is the next one.
+        let after = [utc("+%Y%m%d%H%M%S", 5), utc("+%FT%TZ", 5)];
+        assert!(before[0] <= id && id <= after[0], "{zone}: {id}, not {before:?}");
+        let log = fs::read_to_string(host.path().join(".cutover/log")).expect("log");
+        let at = log.lines().last().and_then(|line| line.split(" at=").nth(1)).expect("a line");
+        assert!(before[1].as_str() <= &at[..20] && &at[..20] <= after[1].as_str(), "{zone}: {at}");
+        ids.push(id);
+    }
+    assert!(ids.is_sorted(), "{ids:?}");
+    let zone = fs::read_to_string(tools.path().join("zone")).expect("the host's");
+    assert_eq!(zone, "Etc/GMT+12\n");
 }
 
 #[test]

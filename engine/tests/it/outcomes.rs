@@ -16,6 +16,9 @@ use crate::sshd::{Host, Ran, Running, chmod};
 const INTEND: &str = ". .cutover .cutover/unfinished .cutover/seals";
 const BARRIER: &str = "-f -- .";
 const MARK: &str = ".cutover/seals .cutover/unfinished";
+/// Before old releases are removed, and after it.
+const PRUNE: &str = ".cutover/unfinished";
+const PRUNED: &str = "releases";
 
 /// A host with one release, whose `sync` stops at a point until it may go on.
 struct Stops {
@@ -31,7 +34,10 @@ impl Stops {
 
     fn start_with(no_flock: bool) -> Option<Self> {
         let tools = tempfile::tempdir().expect("tools");
-        let real = ["/usr/bin/sync", "/bin/sync"].iter().map(Path::new).find(|p| p.exists())?;
+        let Some(real) = ["/usr/bin/sync", "/bin/sync"].iter().map(Path::new).find(|p| p.exists()) else {
+            crate::skip("there is no sync on this machine");
+            return None;
+        };
         let at = |name: &str| tools.path().join(name).display().to_string();
         let script = format!(
             "#!/bin/sh\nif [ -e '{stop}' ] && [ \"$*\" = \"$(cat '{stop}')\" ]; then : >'{there}'\n\
@@ -200,6 +206,34 @@ fn a_killed_client_at_each_point() {
             }
             stops.assert_next(&format!("after {n}"));
         }
+    }
+}
+
+/// Who comes then would find releases that are going.
+#[test]
+fn the_lock_is_held_until_the_cleanup_is_over() {
+    for no_flock in [false, true] {
+        let Some(stops) = Stops::start_with(no_flock) else { return };
+        for n in 0..2 {
+            fs::write(stops.host.source().join("a"), format!("more {n}")).expect("write");
+            stops.host.deploy(&[]).live();
+        }
+        for point in [PRUNE, PRUNED] {
+            fs::write(stops.host.source().join("a"), format!("newest {point}")).expect("write");
+            let running = stops.deploy_up_to(point);
+            let busy = stops.host.deploy(&[]);
+            assert!(busy.code == Some(1) && busy.stderr.contains("another deploy is running"), "{busy:#?}");
+            let held = stops.host.run("unlock", &[]);
+            assert!(held.code == Some(1) && held.stderr.contains("; it is alive"), "{held:#?}");
+            stops.go();
+            let id = running.finish().live();
+            assert_eq!(stops.host.current(), format!("releases/{id}"));
+            assert_eq!(stops.host.releases().len(), 3);
+            // And not longer.
+            let free = stops.host.run("unlock", &[]);
+            assert!(free.code == Some(0) && free.stdout.starts_with("the lock is free\n"), "{free:#?}");
+        }
+        stops.assert_next("last");
     }
 }
 
