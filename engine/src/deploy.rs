@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Target, Unreadable};
-use crate::error::{Cause, DeployError, Live};
+use crate::error::{Asked, Cause, DeployError, Live};
 use crate::manifest::Manifest;
 use crate::plan::{self, Course, Plan, Step, Wish};
 use crate::progress::Progress;
@@ -45,6 +45,14 @@ pub enum Outcome {
 /// # Errors
 /// If the new release is not live, with what is live instead.
 pub async fn deploy(
+    target: &Target,
+    options: &Options,
+    say: &mut (dyn FnMut(&str) + Send),
+) -> Result<Outcome, DeployError> {
+    prepare_and_cut_over(target, options, say).await.map_err(|error| error.of(Asked::Deploy))
+}
+
+async fn prepare_and_cut_over(
     target: &Target,
     options: &Options,
     say: &mut (dyn FnMut(&str) + Send),

@@ -1,10 +1,10 @@
 //! `cutover rollback`: back to an earlier release, by the tail of a deploy.
 
-use super::{Answer, Say, open};
+use super::{Answer, Opened, Say, open};
 use crate::config::Target;
 use crate::deploy::{carry_out, signals_held};
 use crate::drift;
-use crate::error::DeployError;
+use crate::error::{Asked, DeployError};
 use crate::plan::{self, Refusal, Rollback};
 use crate::release::ReleaseId;
 
@@ -19,7 +19,7 @@ pub async fn rollback(
     verify: bool,
     say: Say<'_>,
 ) -> Result<Answer, DeployError> {
-    let mut opened = open(target, false).await?;
+    let opened = open(target, false).await?;
     let chosen = plan::rollback_target(&opened.host, wanted).map_err(|refusal| opened.refused(refusal))?;
     let id = match chosen {
         Rollback::To(id) => id,
@@ -29,6 +29,16 @@ pub async fn rollback(
             return Ok(Answer::Yes);
         }
     };
+    let asked = Asked::Rollback { target: target.name.clone(), id: id.clone() };
+    switch(opened, id, verify, say).await.map_err(|error| error.of(asked))
+}
+
+async fn switch(
+    mut opened: Opened,
+    id: ReleaseId,
+    verify: bool,
+    say: Say<'_>,
+) -> Result<Answer, DeployError> {
     let (seal, tree) = opened.inspect(&id).await?;
     let hashes = if verify { Some(opened.hashes(&id, &drift::to_hash(&seal, &tree)).await?) } else { None };
     let drift = drift::compare(&seal, &tree, hashes.as_ref());

@@ -653,3 +653,105 @@ fn progress_on_a_terminal() {
     let (_, after) = text.rsplit_once(&format!("\u{1b}[2Klive: {}\r\n", host.current())).expect("the line");
     assert!(after.is_empty() || after.ends_with("\r\u{1b}[2K"), "{text:?}");
 }
+
+/// A host whose `sync` fails with these arguments while `fail` is there; two releases, and a third version to deploy.
+fn failing_sync(args: &str) -> Option<(Host, Vec<String>, tempfile::TempDir)> {
+    let tools = tempfile::tempdir().expect("tools");
+    let script = format!(
+        "#!/bin/sh\nif [ -e '{0}/fail' ] && [ \"$*\" = '{args}' ]; then echo 'sync: Input/output error' >&2; exit 1; fi\n\
+         exec /bin/sync \"$@\"\n",
+        tools.path().display()
+    );
+    fs::write(tools.path().join("sync"), script).expect("shim");
+    crate::sshd::chmod(&tools.path().join("sync"), 0o755);
+    let path = std::path::PathBuf::from(format!("{}:/usr/bin:/bin", tools.path().display()));
+    let host = Host::start_with(Some(&path))?;
+    let mut ids = Vec::new();
+    for text in ["one", "two", "three"] {
+        write(&host.source(), "index.html", text);
+        ids.push(host.deploy(&[]).live());
+    }
+    write(&host.source(), "index.html", "four");
+    fs::write(tools.path().join("fail"), "").expect("fail");
+    Some((host, ids, tools))
+}
+
+/// What to do next depends on what was asked for: after a failed rollback nobody wants to deploy.
+#[test]
+fn hints_of_each() {
+    let Some((host, ids, tools)) = failing_sync("-f -- .") else { return };
+    let failed = |command: &str, args: &[&str]| {
+        let ran = host.run(command, args);
+        // Not the phases of a deploy, which are no part of this.
+        let stderr = ran.stderr.lines().skip_while(|l| !l.starts_with("error:"));
+        let stderr = stderr.map(|l| format!("{l}\n")).collect();
+        told(&host, &ids, &Ran { stderr, ..ran })
+    };
+    insta::assert_snapshot!(failed("deploy", &[]), @r"
+    error: making the release durable failed on 127.0.0.1:DIR/srv/my app: sync: Input/output error
+    hint: run the deploy again: it takes away what this one left
+    state: not live; current still points to releases/ID3
+    exit 1
+    ");
+    insta::assert_snapshot!(failed("rollback", &[]), @r"
+    error: making the release durable failed on 127.0.0.1:DIR/srv/my app: sync: Input/output error
+    hint: run `cutover rollback test ID2` again
+    state: not live; current still points to releases/ID3
+    exit 1
+    ");
+    insta::assert_snapshot!(failed("prune", &["--keep", "2"]), @r"
+    error: making the release durable failed on 127.0.0.1:DIR/srv/my app: sync: Input/output error
+    hint: run it again
+    state: current points to releases/ID3
+    exit 1
+    ");
+    fs::write(host.path().join(".cutover/unfinished/20200101000000"), "").expect("note");
+    insta::assert_snapshot!(failed("recover", &[]), @r"
+    error: making the release durable failed on 127.0.0.1:DIR/srv/my app: sync: Input/output error
+    hint: run it again
+    state: current points to releases/ID3
+    exit 1
+    ");
+    fs::remove_file(tools.path().join("fail")).expect("rm");
+    assert_eq!(host.run("recover", &[]).code, Some(0));
+    // What only looks.
+    fs::write(tools.path().join("find"), "#!/bin/sh\nexit 1\n").expect("shim");
+    crate::sshd::chmod(&tools.path().join("find"), 0o755);
+    insta::assert_snapshot!(failed("status", &[]), @r"
+    error: looking at what is on the host failed on 127.0.0.1:DIR/srv/my app
+    hint: run it again
+    state: `current` on the host was not touched
+    exit 1
+    ");
+    for command in ["releases", "plan", "verify", "log"] {
+        assert_eq!(failed(command, &[]), failed("status", &[]), "{command}");
+    }
+    let source = host.source();
+    fs::remove_dir_all(&source).expect("rm");
+    insta::assert_snapshot!(failed("deploy", &[]), @r"
+    error: cannot read DIR/source: No such file or directory (os error 2)
+    hint: build the application first, or name the folder with `source` in cutover.toml
+    state: not live; `current` on the host was not touched
+    exit 1
+    ");
+    insta::assert_snapshot!(failed("plan", &[]), @r"
+    error: cannot read DIR/source: No such file or directory (os error 2)
+    hint: build the application first, or name the folder with `source` in cutover.toml
+    state: `current` on the host was not touched
+    exit 1
+    ");
+}
+
+#[test]
+fn no_id_is_newer_than_a_name_that_is_no_date() {
+    let Some((host, ids)) = deployed(&["one"]) else { return };
+    fs::create_dir(host.path().join("releases/99999999999999")).expect("mkdir");
+    write(&host.source(), "index.html", "two");
+    let ran = host.run("plan", &[]);
+    insta::assert_snapshot!(told(&host, &ids, &ran), @r"
+    error: 127.0.0.1:DIR/srv/my app: release 99999999999999 is not a date, no id can be newer
+    hint: rename what is called 99999999999999 in releases/ and in .cutover/ on the host
+    state: current points to releases/ID1
+    exit 1
+    ");
+}
