@@ -65,21 +65,14 @@ async fn prepare_and_cut_over(
             () = interrupted() => Err(Cause::Interrupted),
         }
     };
-    match prepared {
-        Err(cause) => Err(DeployError::new(cause, live)),
-        Ok(ready) => {
-            options.progress.phase("cutting over");
-            let text = ready.plan.release().link_text();
-            match cut_over(ready, say, live).await {
-                Err(error)
-                    if matches!((error.cause(), error.live()), (Cause::Lost { .. }, Live::Uncertain(_))) =>
-                {
-                    settle(target, error, &text, say).await
-                }
-                known => known,
-            }
-        }
-    }
+    let Ready { session, plan } = prepared.map_err(|cause| DeployError::new(cause, live.clone()))?;
+    options.progress.phase("cutting over");
+    let id = plan.release();
+    let same = format!("nothing to do: {} is live and equal to the source", id.link_text());
+    let (course, steps) = (plan.course(), cutover_steps(&plan));
+    let cleanup = switch(target, session, course, steps, id, live, &same, say).await?;
+    let nothing = plan.is_nothing_to_do() && cleanup.is_none();
+    Ok(if nothing { Outcome::NothingToDo } else { Outcome::Live { cleanup } })
 }
 
 /// A release that is verified on the host, and only has to be switched to.
@@ -171,26 +164,43 @@ fn before_cutover(steps: &[Step]) -> &[Step] {
     steps.get(..steps.iter().position(first).unwrap_or_default()).unwrap_or_default()
 }
 
-async fn cut_over(
-    ready: Ready,
-    say: &mut (dyn FnMut(&str) + Send),
+/// Carries out the last steps of a course that makes `id` live, or stays with it, and says so: `live: …`, or `same`.
+/// A connection that is lost in the middle is settled over another one. What could not be cleaned up comes back.
+///
+/// # Errors
+/// If it is not live, with what is live instead; `live` is what was live before.
+#[expect(clippy::too_many_arguments, reason = "the whole of what is decided by then")]
+pub(crate) async fn switch(
+    target: &Target,
+    mut session: Session,
+    course: &Course,
+    steps: &[Step],
+    id: &ReleaseId,
     live: Live,
-) -> Result<Outcome, DeployError> {
-    let Ready { mut session, plan } = ready;
-    let text = plan.release().link_text();
-    let nothing = plan.is_nothing_to_do();
-    let mut report = |reported: &str| {
-        if reported == "live" {
+    same: &str,
+    say: &mut (dyn FnMut(&str) + Send),
+) -> Result<Option<String>, DeployError> {
+    let text = id.link_text();
+    let mut report = |word: &str| {
+        if word == "live" {
             say(&format!("live: {text}"));
         } else {
-            say(&format!("nothing to do: {text} is live and equal to the source"));
+            say(same);
         }
     };
-    let cleanup = carry_out(&mut session, plan.course(), cutover_steps(&plan), &mut report, live).await?;
-    session.undurable(&text).iter().for_each(|warning| say(warning));
-    session.close().await;
-    let cleanup = cleanup.map(|cause| format!("{cause}; current points to {text}"));
-    Ok(if nothing && cleanup.is_none() { Outcome::NothingToDo } else { Outcome::Live { cleanup } })
+    let pending = match carry_out(&mut session, course, steps, &mut report, live).await {
+        Err(error) if matches!((error.cause(), error.live()), (Cause::Lost { .. }, Live::Uncertain(_))) => {
+            drop(session);
+            Some(settle(target, error, id, &mut report).await?)
+        }
+        known => {
+            let pending = known?;
+            session.undurable(&text).iter().for_each(|warning| say(warning));
+            session.close().await;
+            pending.map(|cause| cause.to_string())
+        }
+    };
+    Ok(pending.map(|cause| format!("{cause}; current points to {text}")))
 }
 
 /// Carries out the last steps of a course, those with its cutover if it has one; `report` is called the moment the
@@ -293,19 +303,31 @@ async fn unless_stopped(
 }
 
 /// The connection was lost in the middle of a cutover, which the host finishes if it has begun it: connects once more,
-/// waits for that run to end, and says what is so.
+/// waits for that run to end, and reports what is so. Why it had to comes back.
+///
+/// `current` may point to the release because that run renamed it and then failed to make it durable. A sync that failed
+/// is not made good by a later one, so the release is reported after a rename of our own.
 async fn settle(
     target: &Target,
     error: DeployError,
-    text: &str,
-    say: &mut (dyn FnMut(&str) + Send),
-) -> Result<Outcome, DeployError> {
+    id: &ReleaseId,
+    report: &mut (dyn FnMut(&str) + Send),
+) -> Result<String, DeployError> {
     let looking = async {
         let mut session = Session::connect(target).await.ok()?;
-        // With the lock: nothing is changed any more, and the directory of `current` is durable.
+        // With the lock: nothing is changed any more.
         let host = session.open_waiting(&Manifest::empty(), Some(SETTLE), &mut |_| ()).await.ok()?;
+        let text = id.link_text();
+        let points = matches!(&host.current, Current::Link { text: found, .. } if found == text.as_bytes());
+        let is_live = points && plan::live_id(&host) == Some(id);
+        if is_live {
+            let course = plan::stay_with(&host, id).ok()?;
+            let mut seen = Seen::default();
+            session.cut_over(&course, course.steps(), &mut |_| (), &mut seen).await;
+            seen.reported.then_some(())?;
+        }
         session.close().await;
-        Some(host.current)
+        Some((host.current, is_live))
     };
     let found = tokio::select! {
         found = tokio::time::timeout(SETTLE * 2, looking) => found.ok().flatten(),
@@ -313,11 +335,11 @@ async fn settle(
     };
     match found {
         None => Err(error),
-        Some(Current::Link { text: found, identity: Some(_) }) if found == text.as_bytes() => {
-            say(&format!("live: {text}"));
-            Ok(Outcome::Live { cleanup: Some(format!("{error}; current points to {text}")) })
+        Some((_, true)) => {
+            report("live");
+            Ok(error.to_string())
         }
-        Some(current) => Err(error.with_live(Live::of(&current))),
+        Some((current, false)) => Err(error.with_live(Live::of(&current))),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::text::{human_bytes, printable};
 
 pub use leftovers::leftovers;
 pub use retention::{complete_releases, live_id, previous};
-pub use switch::{Rollback, prune, recover, rollback, rollback_target};
+pub use switch::{Rollback, prune, recover, rollback, rollback_target, stay_with};
 
 /// How many releases remain, unless something else is asked for.
 pub const KEEP: usize = 3;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,8 +35,9 @@ impl Stops {
         let real = ["/usr/bin/sync", "/bin/sync"].iter().map(Path::new).find(|p| p.exists())?;
         let at = |name: &str| tools.path().join(name).display().to_string();
         let script = format!(
-            "#!/bin/sh\nif [ -e '{stop}' ] && [ \"$*\" = \"$(cat '{stop}')\" ]; then : >'{there}'\n\
+            "#!/bin/sh\nprintf '%s\\n' \"$*\" >>'{log}'\nif [ -e '{stop}' ] && [ \"$*\" = \"$(cat '{stop}')\" ]; then : >'{there}'\n\
              while [ -e '{stop}' ]; do sleep 0.05; done; fi\nexec {real} \"$@\"\n",
+            log = at("log"),
             stop = at("stop"),
             there = at("there"),
             real = real.display(),
@@ -57,11 +59,32 @@ impl Stops {
 
     /// Starts a deploy and waits until it is at the point.
     fn deploy_up_to(&self, point: &str) -> Running {
-        let _ = fs::remove_file(self.tools.path().join("there"));
+        self.up_to(point, "deploy", &[])
+    }
+
+    /// The same with any command.
+    fn up_to(&self, point: &str, command: &str, args: &[&str]) -> Running {
+        for old in ["there", "log"] {
+            let _ = fs::remove_file(self.tools.path().join(old));
+        }
         fs::write(self.tools.path().join("stop"), point).expect("write");
-        let running = self.host.start_deploy(&[]);
+        let running = self.host.start_command(command, args);
         self.wait_there();
         running
+    }
+
+    /// What was synced since the last command was started.
+    fn synced(&self) -> String {
+        fs::read_to_string(self.tools.path().join("log")).expect("log")
+    }
+
+    /// Three releases, the newest live.
+    fn deploy_two_more(&self) -> Vec<String> {
+        for text in ["two", "three"] {
+            fs::write(self.host.source().join("a"), text).expect("write");
+            self.host.deploy(&[]).live();
+        }
+        self.host.releases()
     }
 
     fn wait_there(&self) {
@@ -382,6 +405,42 @@ fn a_connection_that_is_lost_in_the_cutover_is_settled_over_another() {
     wait_until("the lock", || stops.host.run("unlock", &[]).code == Some(0));
     stops.go();
     stops.assert_next("three");
+}
+
+#[test]
+fn a_rollback_is_settled_too() {
+    let Some(stops) = Stops::start() else { return };
+    let ids = stops.deploy_two_more();
+    let proxy = Proxy::before(&stops.host);
+    let running = stops.up_to(BARRIER, "rollback", &[]);
+    proxy.cut();
+    std::thread::sleep(Duration::from_millis(500));
+    stops.go();
+    let ran = running.finish();
+    assert_eq!(ran.live(), ids[1]);
+    assert!(
+        last_line(&ran).starts_with("live, cleanup pending: ") && last_line(&ran).ends_with(&ids[1]),
+        "{ran:#?}"
+    );
+    assert_eq!(stops.host.current(), format!("releases/{}", ids[1]));
+    // The first run's sync of its rename may have failed, for all we know: what is reported is a rename of our own.
+    assert_eq!(stops.synced().matches("-f -- .\n.\n").count(), 2, "{}", stops.synced());
+    stops.host.assert_tidy();
+}
+
+/// The run before may have failed to make its rename durable, and a sync that failed is not made good by a later one.
+#[test]
+fn a_rollback_to_what_is_live_is_a_rename() {
+    let Some(stops) = Stops::start() else { return };
+    let before = fs::symlink_metadata(stops.host.path().join("current")).expect("current");
+    fs::remove_file(stops.tools.path().join("log")).expect("log");
+    let id = stops.first.trim_start_matches("releases/");
+    let ran = stops.host.run("rollback", &[id]);
+    assert_eq!(ran.stdout, format!("nothing to do: releases/{id} is live\n"), "{ran:#?}");
+    assert!(stops.synced().contains("-f -- .\n.\n"), "barrier, then the directory: {}", stops.synced());
+    let after = fs::symlink_metadata(stops.host.path().join("current")).expect("current");
+    assert_ne!(before.ino(), after.ino(), "a fresh link");
+    stops.host.assert_tidy();
 }
 
 /// Nothing arrives any more, and neither side gets to know: the host finds out by itself.
