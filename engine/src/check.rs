@@ -8,9 +8,10 @@ use std::fmt;
 
 use crate::config::{Durability, Target};
 use crate::error::{Cause, DeployError, Live};
+use crate::preflight;
 use crate::remote::frame::Event;
 use crate::remote::mounts::{self, Profile};
-use crate::remote::observed::{Room, parse_room};
+use crate::remote::observed::{Current, Room, parse_room};
 use crate::session::Session;
 use crate::text::{human_bytes, printable};
 
@@ -47,6 +48,8 @@ pub struct Findings {
     pub place: Vec<u8>,
     /// Its owner, group and mode.
     pub owner: Vec<String>,
+    /// What `current` is, if the deploy path can be entered.
+    pub current: Option<Current>,
     /// Room on its disk.
     pub room: Option<Room>,
     /// Something that is no directory is in the way.
@@ -66,7 +69,7 @@ pub struct Findings {
 impl Findings {
     /// Reads the report of `check.sh`.
     pub fn of(events: &[Event]) -> Self {
-        let mut out = Self::default();
+        let mut out = Self { current: preflight::current(events), ..Self::default() };
         let (mut device, mut table, mut ext4) = (None, Vec::new(), None);
         for event in events {
             match event {
@@ -168,6 +171,9 @@ impl Findings {
                 inside => format!("the user may not make files in {}/{inside}", printable(&self.place)),
             });
         }
+        if self.current == Some(Current::Other) {
+            out.push("`current` is not a symbolic link".to_owned());
+        }
         if let Some(why) = self.failed("rename") {
             out.push(format!("a link cannot be replaced atomically (mv -T): {why}"));
         }
@@ -268,10 +274,16 @@ impl fmt::Display for Report {
             writeln!(f, "path: {place}, owner {user}:{group}, mode {mode}")?;
         }
         match &found.noise {
-            None => writeln!(f, "login shell: silent"),
+            None => writeln!(f, "login shell: silent")?,
             Some(noise) => {
-                writeln!(f, "login shell: prints without being asked, which does not matter: {noise}")
+                writeln!(f, "login shell: prints without being asked, which does not matter: {noise}")?;
             }
+        }
+        match &found.current {
+            Some(Current::Link { text, .. }) => writeln!(f, "current: {}", printable(text)),
+            Some(Current::Other) => writeln!(f, "current: not a symbolic link"),
+            None if found.exists => writeln!(f, "current: not seen"),
+            Some(Current::Absent) | None => writeln!(f, "current: there is none yet"),
         }
     }
 }

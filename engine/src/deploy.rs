@@ -57,15 +57,7 @@ async fn prepare_and_cut_over(
     options: &Options,
     say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Outcome, DeployError> {
-    let mut live = Live::NotSeen;
-    let prepared = {
-        let preparing = prepare(target, options, say, &mut live);
-        tokio::select! {
-            prepared = preparing => prepared,
-            () = interrupted() => Err(Cause::Interrupted),
-        }
-    };
-    let Ready { session, plan } = prepared.map_err(|cause| DeployError::new(cause, live.clone()))?;
+    let Ready { session, plan, live } = prepare(target, options, say).await?;
     options.progress.phase("cutting over");
     let id = plan.release();
     let same = format!("nothing to do: {} is live and equal to the source", id.link_text());
@@ -79,25 +71,33 @@ async fn prepare_and_cut_over(
 struct Ready {
     session: Session,
     plan: Arc<Plan>,
+    live: Live,
 }
 
 async fn prepare(
     target: &Target,
     options: &Options,
     say: &mut (dyn FnMut(&str) + Send),
-    live: &mut Live,
-) -> Result<Ready, Cause> {
+) -> Result<Ready, DeployError> {
     let progress = &options.progress;
-    let folder = target.source.clone();
-    progress.phase("reading the source");
-    let source =
-        tokio::task::spawn_blocking(move || Source::scan(&folder)).await.map_err(std::io::Error::other)??;
-    let source = Arc::new(source);
-    progress.phase(&format!("connecting to {}", target.address.host));
-    let mut session = Session::connect(target).await?;
-    let mut waiting = |who: &str| say(&format!("waiting for another run: {who}"));
-    let host = session.open_waiting(source.manifest(), Some(options.wait), &mut waiting).await?;
-    *live = Live::of(&host.current);
+    let opening = async {
+        let folder = target.source.clone();
+        progress.phase("reading the source");
+        let scan = tokio::task::spawn_blocking(move || Source::scan(&folder));
+        let source = scan.await.map_err(|e| Cause::from(std::io::Error::other(e)))?.map_err(Cause::from)?;
+        progress.phase(&format!("connecting to {}", target.address.host));
+        let mut session = Session::connect(target).await?;
+        let mut waiting = |who: &str| say(&format!("waiting for another run: {who}"));
+        let host = session.open_waiting(source.manifest(), Some(options.wait), &mut waiting).await?;
+        Ok::<_, DeployError>((session, host, Arc::new(source)))
+    };
+    // Nothing of it stays on the host when it stops.
+    let (mut session, host, source) = tokio::select! {
+        opened = opening => opened?,
+        () = interrupted() => return Err(Cause::Interrupted.into()),
+    };
+    let live = Live::of(&host.current);
+    let failed = |cause| DeployError::new(cause, live.clone());
 
     let mut wish = Wish {
         now: ReleaseId::now(),
@@ -107,7 +107,7 @@ async fn prepare(
         skip_unreadable: target.unreadable == Unreadable::Skip,
     };
     loop {
-        let plan = session.refused(plan::plan(&host, source.manifest(), &wish))?;
+        let plan = session.refused(plan::plan(&host, source.manifest(), &wish)).map_err(failed)?;
         if options.verbose {
             plan.to_string().lines().for_each(&mut *say);
         }
@@ -115,8 +115,12 @@ async fn prepare(
             say(&format!("warning: left out of the copy, because the user cannot read it: {paths}"));
         }
         let plan = Arc::new(plan);
-        match place(&mut session, &plan, &source, progress).await {
-            Ok(()) => return Ok(Ready { session, plan }),
+        let placed = tokio::select! {
+            placed = place(&mut session, &plan, &source, progress) => placed,
+            () = interrupted() => return Err(failed(Cause::Interrupted)),
+        };
+        match placed {
+            Ok(()) => return Ok(Ready { session, plan, live }),
             Err(Failure::Drifted(_)) if plan.base().is_some() => {
                 // The base changed under the copy. Nothing of it can be relied on: everything is uploaded.
                 session.abandon(plan.release()).await;
@@ -128,7 +132,7 @@ async fn prepare(
                 if !plan.is_nothing_to_do() && !matches!(failure, Failure::Lost { .. }) {
                     session.abandon(plan.release()).await;
                 }
-                return Err(session.cause(failure).await);
+                return Err(failed(session.cause(failure).await));
             }
         }
     }

@@ -18,6 +18,8 @@ pub enum Live {
     NotSeen,
     /// `current` was not touched: its text, or nothing if there is none.
     Untouched(Option<Vec<u8>>),
+    /// The text of `current` when it was looked at, without the lock: another run may be switching it.
+    Seen(Vec<u8>),
     /// The cutover was begun and its end is not known, or not certain to survive a power loss.
     Uncertain(String),
 }
@@ -31,6 +33,14 @@ impl Live {
             Current::Other => Self::NotSeen,
         }
     }
+
+    /// What was seen without the lock.
+    pub fn seen(current: &Current) -> Self {
+        match Self::of(current) {
+            Self::Untouched(Some(text)) => Self::Seen(text),
+            other => other,
+        }
+    }
 }
 
 impl Live {
@@ -38,7 +48,9 @@ impl Live {
     pub fn state(&self) -> String {
         match self {
             Self::NotSeen => "`current` on the host was not touched".to_owned(),
-            Self::Untouched(Some(text)) => format!("current points to {}", printable(text)),
+            Self::Untouched(Some(text)) | Self::Seen(text) => {
+                format!("current points to {}", printable(text))
+            }
             Self::Untouched(None) => "there is no `current` yet".to_owned(),
             Self::Uncertain(_) => self.to_string(),
         }
@@ -51,6 +63,7 @@ impl fmt::Display for Live {
             Self::NotSeen => f.write_str("not live; `current` on the host was not touched"),
             Self::Untouched(Some(text)) => write!(f, "not live; current still points to {}", printable(text)),
             Self::Untouched(None) => f.write_str("not live; there is no `current` yet"),
+            Self::Seen(text) => write!(f, "not live; current points to {}", printable(text)),
             Self::Uncertain(what) => write!(f, "current is unknown: {what}"),
         }
     }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::check::Findings;
 use crate::config::{Durability, Target, Unreadable};
-use crate::error::{Cause, step_in_words};
+use crate::error::{Cause, DeployError, Live, step_in_words};
 use crate::manifest::{Entry, Manifest};
 use crate::path::RelPath;
 use crate::plan::{Course, Plan, Refusal, Step};
@@ -120,7 +120,7 @@ impl Session {
     }
 
     /// Takes the lock (unless this is only a look) and observes the host.
-    pub(crate) async fn open(&mut self, app: &Manifest, look_only: bool) -> Result<Observed, Cause> {
+    pub(crate) async fn open(&mut self, app: &Manifest, look_only: bool) -> Result<Observed, DeployError> {
         let lock = if look_only { None } else { Some(Duration::ZERO) };
         self.open_waiting(app, lock, &mut |_| ()).await
     }
@@ -131,16 +131,30 @@ impl Session {
         app: &Manifest,
         lock: Option<Duration>,
         waiting: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Observed, DeployError> {
+        let mut events = Vec::new();
+        let observed = self.observe(app, lock, waiting, &mut events).await;
+        observed.map_err(|cause| {
+            let current = preflight::current(&events);
+            DeployError::new(cause, current.as_ref().map_or(Live::NotSeen, Live::seen))
+        })
+    }
+
+    async fn observe(
+        &mut self,
+        app: &Manifest,
+        lock: Option<Duration>,
+        waiting: &mut (dyn FnMut(&str) + Send),
+        events: &mut Vec<Event>,
     ) -> Result<Observed, Cause> {
         let dirs: Vec<&RelPath> = app.entries().keys().filter(|p| app.is_dir(p)).collect();
         let script = steps::open(&self.run, &dirs, lock.map(|wait| wait.as_secs()));
-        let mut events = Vec::new();
         let mut told = false;
         let phase = self
             .first_phase("opening", script, |event| {
                 if matches!(&event, Event::Note(words) if words.as_slice() == ["waiting"]) {
                     if !std::mem::replace(&mut told, true) {
-                        waiting(&holder_in_words(&events));
+                        waiting(&holder_in_words(events));
                     }
                 } else {
                     events.push(event);
@@ -157,12 +171,12 @@ impl Session {
             })
         };
         if note("busy").is_some() {
-            return Err(Cause::Busy { host: self.host.clone(), holder: holder_in_words(&events) });
+            return Err(Cause::Busy { host: self.host.clone(), holder: holder_in_words(events) });
         }
         if let Some(tool) = note("missing-tool") {
             return Err(Cause::MissingTool { host: self.host.clone(), tool: printable(tool.as_bytes()) });
         }
-        if let Some(unfit) = preflight::unfit(&events) {
+        if let Some(unfit) = preflight::unfit(events) {
             let stderr = self.main.complaints().await;
             return Err(Cause::Unfit { host: self.host.clone(), unfit, stderr });
         }
@@ -170,9 +184,9 @@ impl Session {
             return Err(self.cause(failure).await);
         }
         let is_locked = |e: &Event| matches!(e, Event::Note(words) if words.as_slice() == ["locked"]);
-        self.running = events.iter().any(is_locked).then(|| holder_in_words(&events));
-        self.undurable = preflight::undurable(&events);
-        observed::parse(&events).map_err(|report| Cause::Report { host: self.host.clone(), report })
+        self.running = events.iter().any(is_locked).then(|| holder_in_words(events));
+        self.undurable = preflight::undurable(events);
+        observed::parse(events).map_err(|report| Cause::Report { host: self.host.clone(), report })
     }
 
     /// Asks for the lock, and with `kill` ends the run that holds it.

@@ -70,21 +70,20 @@ async fn open(target: &Target, look_only: bool) -> Result<Opened, DeployError> {
         let host = session.open(&Manifest::empty(), look_only).await?;
         Ok((session, host))
     };
-    let (session, host) = unless_interrupted(opening, &Live::NotSeen).await?;
+    let (session, host) = unless_interrupted(opening, Live::NotSeen).await?;
     let live = Live::of(&host.current);
     Ok(Opened { session, host, live })
 }
 
 /// Does it, or stops at a signal. Only for what leaves nothing behind when it stops.
 async fn unless_interrupted<T>(
-    work: impl Future<Output = Result<T, Cause>>,
-    live: &Live,
+    work: impl Future<Output = Result<T, DeployError>>,
+    live: Live,
 ) -> Result<T, DeployError> {
-    let result = tokio::select! {
+    tokio::select! {
         result = work => result,
-        () = interrupted() => Err(Cause::Interrupted),
-    };
-    result.map_err(|cause| DeployError::new(cause, live.clone()))
+        () = interrupted() => Err(DeployError::new(Cause::Interrupted, live)),
+    }
 }
 
 /// The last line: what `current` points to.
@@ -131,10 +130,10 @@ impl Opened {
             });
             match phase.await {
                 Ok(()) => Ok(found),
-                Err(failure) => Err(session.cause(failure).await),
+                Err(failure) => Err(DeployError::new(session.cause(failure).await, live.clone())),
             }
         };
-        unless_interrupted(looking, &live).await
+        unless_interrupted(looking, live.clone()).await
     }
 
     /// A release's seal and what is there.

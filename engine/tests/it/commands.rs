@@ -720,7 +720,7 @@ fn hints_of_each() {
     insta::assert_snapshot!(failed("status", &[]), @r"
     error: looking at what is on the host failed on 127.0.0.1:DIR/srv/my app
     hint: run it again
-    state: `current` on the host was not touched
+    state: current points to releases/ID3
     exit 1
     ");
     for command in ["releases", "plan", "verify", "log"] {

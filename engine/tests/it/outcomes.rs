@@ -272,7 +272,14 @@ fn two_at_once_from_two_machines() {
         let who = format!("process {}, since ", first.0.id());
         assert!(busy.stderr.contains("another deploy is running") && busy.stderr.contains(&who), "{busy:#?}");
         assert!(busy.stderr.contains(" s), token c"), "{busy:#?}");
-        assert!(last_line(&busy).starts_with("state: "), "{busy:#?}");
+        let points = format!("current points to {}", stops.first);
+        assert_eq!(last_line(&busy), format!("state: not live; {points}"), "{busy:#?}");
+        for command in ["rollback", "recover", "prune"] {
+            let busy = stops.host.run(command, &[]);
+            assert_eq!(busy.code, Some(1), "{busy:#?}");
+            assert!(busy.stderr.contains("\nhint: wait for it to end ("), "{busy:#?}");
+            assert!(last_line(&busy).ends_with(&points), "{busy:#?}");
+        }
         let held = stops.host.run("unlock", &[]);
         assert_eq!(held.code, Some(1), "{held:#?}");
         assert!(held.stderr.contains(&who) && held.stderr.contains("; it is alive"), "{held:#?}");
