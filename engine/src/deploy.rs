@@ -26,6 +26,8 @@ pub struct Options {
     pub progress: Progress,
     /// How long to wait for another run to end.
     pub wait: Duration,
+    /// Upload everything, and rely on nothing that is on the host.
+    pub full: bool,
 }
 
 /// How a deploy ended well.
@@ -102,7 +104,7 @@ async fn prepare(
     let mut wish = Wish {
         now: ReleaseId::now(),
         used: Vec::new(),
-        full: false,
+        full: options.full,
         keep: target.keep,
         skip_unreadable: target.unreadable == Unreadable::Skip,
     };

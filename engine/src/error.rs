@@ -263,7 +263,7 @@ impl DeployError {
     pub fn hint(&self) -> Option<String> {
         Some(match &*self.cause {
             Cause::Connect(error) => connect_hint(error),
-            Cause::Busy { .. } => "wait for it to end (a deploy does with --wait 10m); its lock ends with its last process, and `cutover unlock --kill` ends them".to_owned(),
+            Cause::Busy { .. } => "wait for it to end (--wait 10m does, of a command that takes the lock); its lock ends with its last process, and `cutover unlock --kill` ends them".to_owned(),
             Cause::MissingTool { .. } => {
                 "install GNU coreutils, findutils and tar, or a full busybox, on the host".to_owned()
             }

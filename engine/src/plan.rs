@@ -239,7 +239,7 @@ pub struct Wish {
     pub now: ReleaseId,
     /// Ids this run has used already.
     pub used: Vec<ReleaseId>,
-    /// Whether to upload everything, because the base turned out to differ from its seal while it was copied.
+    /// Whether to upload everything: it was asked for, or the base turned out to differ from its seal while it was copied.
     pub full: bool,
     /// How many releases remain: at least what is live and what was live before it.
     pub keep: usize,

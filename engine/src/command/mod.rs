@@ -17,6 +17,7 @@ mod unlock;
 mod verify;
 
 use std::future::Future;
+use std::time::Duration;
 
 use crate::config::Target;
 use crate::deploy::interrupted;
@@ -63,11 +64,17 @@ struct Opened {
     live: Live,
 }
 
-/// Connects and observes. Without `look_only` it has the lock, and the directory of `current` is durable.
-async fn open(target: &Target, look_only: bool) -> Result<Opened, DeployError> {
+/// Connects and observes, without the lock.
+async fn look(target: &Target) -> Result<Opened, DeployError> {
+    open(target, None, &mut |_| ()).await
+}
+
+/// Connects and observes. `lock` is how long to wait for the lock; with it the directory of `current` is durable.
+async fn open(target: &Target, lock: Option<Duration>, say: Say<'_>) -> Result<Opened, DeployError> {
     let opening = async {
         let mut session = Session::connect(target).await?;
-        let host = session.open(&Manifest::empty(), look_only).await?;
+        let mut waiting = |who: &str| say(&format!("waiting for another run: {who}"));
+        let host = session.open_waiting(&Manifest::empty(), lock, &mut waiting).await?;
         Ok((session, host))
     };
     let (session, host) = unless_interrupted(opening, Live::NotSeen).await?;

@@ -1,5 +1,7 @@
 //! `cutover rollback`: back to an earlier release, by the tail of a deploy.
 
+use std::time::Duration;
+
 use super::{Answer, Opened, Say, open};
 use crate::config::Target;
 use crate::deploy::{self, signals_held};
@@ -17,9 +19,10 @@ pub async fn rollback(
     target: &Target,
     wanted: Option<&ReleaseId>,
     verify: bool,
+    wait: Duration,
     say: Say<'_>,
 ) -> Result<Answer, DeployError> {
-    let mut opened = open(target, false).await?;
+    let mut opened = open(target, Some(wait), say).await?;
     let chosen = plan::rollback_target(&opened.host, wanted).map_err(|refusal| opened.refused(refusal))?;
     let (Rollback::To(id) | Rollback::Already(id)) = &chosen;
     let asked = Asked::Rollback { target: target.name.clone(), id: id.clone() };

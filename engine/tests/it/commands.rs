@@ -520,6 +520,9 @@ fn help_of_each() {
     Options:
           --verify
               Compare the content of every file too, by its hash
+
+          --wait <DURATION>
+              Wait for another run to end, so long at most: `90s`, `10m`, `1h30m`
     ");
     insta::assert_snapshot!(help("verify"), @r"
     Compare a release on the host with its seal, by the hashes of its files; changes nothing
@@ -546,6 +549,8 @@ fn help_of_each() {
 
     Arguments:
     Options:
+          --wait <DURATION>
+              Wait for another run to end, so long at most: `90s`, `10m`, `1h30m`
     ");
     insta::assert_snapshot!(help("prune"), @r"
     Remove old releases
@@ -563,6 +568,24 @@ fn help_of_each() {
     Options:
           --keep <N>
               How many releases remain; as in cutover.toml, and there 3, if not given. At least 2
+
+          --wait <DURATION>
+              Wait for another run to end, so long at most: `90s`, `10m`, `1h30m`
+    ");
+    insta::assert_snapshot!(help("unlock"), @r"
+    Say who holds the lock of the deploy path, and free it if its run is not alive any more
+
+    The lock ends with the last process of its run, so it is seldom stale. A run that is alive is left
+    alone.
+
+    Exit codes: 0 it is free; 1 it is held; 2 wrong usage or configuration.
+
+    Usage: cutover unlock [OPTIONS] [TARGET]
+
+    Arguments:
+    Options:
+          --kill
+              End the processes of the run that holds it
     ");
     insta::assert_snapshot!(help("log"), @r"
     Print the audit log that is kept on the host: who made what live, and instead of what
@@ -622,6 +645,19 @@ fn progress_is_on_standard_error_alone() {
     cutting over
     exit 0
     ");
+}
+
+#[test]
+fn a_full_upload_relies_on_nothing() {
+    let Some((host, mut ids)) = deployed(&["one"]) else { return };
+    ids.push(host.deploy(&["--full"]).live());
+    assert_ne!(ids[0], ids[1], "a release of its own, though nothing changed");
+    insta::assert_snapshot!(told(&host, &ids, &host.run("log", &["-n", "1"])), @r"
+    ID2 deploy live=ID2 was=ID1 base=full at=TIME by SOMEONE
+    current: releases/ID2
+    exit 0
+    ");
+    host.assert_tidy();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! once. A `sync` that stops where it is told to makes the points exact.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -277,7 +277,7 @@ fn two_at_once_from_two_machines() {
         for command in ["rollback", "recover", "prune"] {
             let busy = stops.host.run(command, &[]);
             assert_eq!(busy.code, Some(1), "{busy:#?}");
-            assert!(busy.stderr.contains("\nhint: wait for it to end ("), "{busy:#?}");
+            assert!(busy.stderr.contains("\nhint: wait for it to end (--wait 10m"), "{busy:#?}");
             assert!(last_line(&busy).ends_with(&points), "{busy:#?}");
         }
         let held = stops.host.run("unlock", &[]);
@@ -293,6 +293,27 @@ fn two_at_once_from_two_machines() {
         assert!(other.stdout.contains(&format!("nothing to do: releases/{one}")), "{other:#?}");
         stops.assert_next("three");
     }
+}
+
+#[test]
+fn who_changes_something_may_wait() {
+    let Some(stops) = Stops::start() else { return };
+    stops.deploy_two_more();
+    for (n, command) in ["rollback", "recover", "prune"].iter().enumerate() {
+        fs::write(stops.host.source().join("a"), format!("version {n}")).expect("write");
+        let deploying = stops.deploy_up_to(BARRIER);
+        let mut waiting = stops.host.start_command(command, &["--wait", "1m"]);
+        let mut out = BufReader::new(waiting.0.stdout.take().expect("its output"));
+        let mut said = String::new();
+        out.read_line(&mut said).expect("a line");
+        assert!(said.starts_with("waiting for another run: "), "{command}: {said}");
+        stops.go();
+        let id = deploying.finish().live();
+        out.read_to_string(&mut said).expect("the rest");
+        assert_eq!(waiting.finish().code, Some(0), "{command}: {said}");
+        assert_eq!(stops.host.current() == format!("releases/{id}"), *command != "rollback", "{said}");
+    }
+    stops.assert_next("last");
 }
 
 #[test]
