@@ -31,7 +31,20 @@ pub async fn check(target: &Target) -> Result<Report, DeployError> {
     Ok(Report { host, findings, durability: target.durability })
 }
 
+/// What the login shell prints without being asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Noise {
+    /// Nothing.
+    #[default]
+    Silent,
+    /// This, in one line.
+    Prints(String),
+    /// It could not be asked: the host allows no further channel.
+    NotAsked,
+}
+
 /// What a host said about itself.
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Kernel and its version.
@@ -62,8 +75,10 @@ pub struct Findings {
     pub probes: BTreeMap<String, Result<(), String>>,
     /// Whether flock(1) is there.
     pub has_flock: bool,
-    /// What the login shell printed without being asked, if anything.
-    pub noise: Option<String>,
+    /// The host allows one channel only: nothing there watches that a client is still there.
+    pub unwatched: bool,
+    /// What the login shell printed without being asked.
+    pub noise: Noise,
 }
 
 impl Findings {
@@ -259,6 +274,13 @@ impl fmt::Display for Report {
             makers.iter().map(|(m, tools)| format!("{m} ({})", tools.join(" "))).collect();
         writeln!(f, "tools: {}", makers.join(", "))?;
         writeln!(f, "lock: {}", if found.has_flock { "flock(1)" } else { "link(2), there is no flock(1)" })?;
+        if found.unwatched {
+            writeln!(
+                f,
+                "not watched: the host allows one channel a connection (MaxSessions 1), so a client that vanishes keeps \
+                 the lock until the host ends its connection"
+            )?;
+        }
         if found.works("rename") {
             let copies =
                 if found.works("reflink") { "can share blocks (reflink)" } else { "are whole (no reflink)" };
@@ -274,10 +296,11 @@ impl fmt::Display for Report {
             writeln!(f, "path: {place}, owner {user}:{group}, mode {mode}")?;
         }
         match &found.noise {
-            None => writeln!(f, "login shell: silent")?,
-            Some(noise) => {
+            Noise::Silent => writeln!(f, "login shell: silent")?,
+            Noise::Prints(noise) => {
                 writeln!(f, "login shell: prints without being asked, which does not matter: {noise}")?;
             }
+            Noise::NotAsked => writeln!(f, "login shell: not asked, the host allows no further channel")?,
         }
         match &found.current {
             Some(Current::Link { text, .. }) => writeln!(f, "current: {}", printable(text)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::check::Findings;
+use crate::check::{Findings, Noise};
 use crate::config::{Durability, Target, Unreadable};
 use crate::error::{Cause, DeployError, Live, step_in_words};
 use crate::manifest::{Entry, Manifest};
@@ -212,8 +212,13 @@ impl Session {
             return Err(self.cause(failure).await);
         }
         let mut findings = Findings::of(&events);
-        let noise = no_shell::noise(&self.connection).await.map_err(ConnectError::from)?;
-        findings.noise = noise;
+        findings.unwatched = self.watch.is_none();
+        findings.noise = match no_shell::noise(&self.connection).await {
+            Ok(noise) => noise.map_or(Noise::Silent, Noise::Prints),
+            // `MaxSessions` counts those that are open.
+            Err(russh::Error::ChannelOpenFailure(_)) => Noise::NotAsked,
+            Err(error) => return Err(ConnectError::from(error).into()),
+        };
         Ok(findings)
     }
 

@@ -279,3 +279,16 @@ fn a_check_of_an_account_without_shell() {
     assert!(ran.stderr.contains("does not run commands"), "{ran:#?}");
     chmod(host.dir.path(), 0o700);
 }
+
+/// A host that allows one channel only: deploys work, and the check says what is missing.
+#[test]
+fn one_channel_only() {
+    let Some(host) = (Account { config: "MaxSessions 1", ..Account::default() }).start() else { return };
+    fs::write(host.source().join("a"), "a").expect("write");
+    let id = host.deploy(&[]).live();
+    let ran = host.run("check", &[]);
+    works(&ran);
+    assert!(ran.stdout.contains("\nnot watched: the host allows one channel a connection"), "{ran:#?}");
+    assert!(ran.stdout.contains("\nlogin shell: not asked"), "{ran:#?}");
+    assert!(ran.stdout.ends_with(&format!("\ncurrent: releases/{id}\n")), "{ran:#?}");
+}
