@@ -320,6 +320,7 @@ impl Session {
             progress.clone(),
         );
         let (mut tree, mut links, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+        let copied = AtomicBool::new(false);
         let (worked, sent) = {
             let working = self.wait(step, |event| match event {
                 Event::Section { name, bytes } => match name.as_str() {
@@ -331,6 +332,10 @@ impl Session {
                 Event::Note(words) if words.first().is_some_and(|w| w == "fail") => {
                     stop.send_replace(true);
                 }
+                Event::Note(words) if words.as_slice() == ["copied"] => {
+                    copied.store(true, Ordering::Relaxed);
+                    progress.phase("verifying");
+                }
                 Event::Note(_) => {}
             });
             tokio::pin!(sending, working);
@@ -340,7 +345,9 @@ impl Session {
                 sent = &mut sending => match sent {
                     Err(Cut::Connection(error)) => return Err(lost(step, &error)),
                     sent => {
-                        progress.phase("verifying");
+                        if let Some(base) = plan.base().filter(|_| !copied.load(Ordering::Relaxed)) {
+                            progress.copying(base);
+                        }
                         (working.await, Some(sent))
                     }
                 },

@@ -130,7 +130,7 @@ pub fn place(plan: &Plan, steps: &[Step], names: &Names) -> Vec<u8> {
     out.extend_from_slice(b") </dev/null\ns=$? c=\nif [ $s = 0 ]; then (\n:\n");
     calls(steps.get(start..end).unwrap_or_default(), &mut out);
     out.extend_from_slice(
-        format!(") </dev/null & c=$!; fi\nx_upload {id} $s || s=1\n[ -z \"$c\" ] || wait \"$c\" || s=1\nif [ $s = 0 ]; then (\n:\n")
+        format!(") </dev/null & c=$!; fi\nx_upload {id} $s || s=1\n[ -z \"$c\" ] || wait \"$c\" || s=1\nif [ $s = 0 ]; then say copied; (\n:\n")
             .as_bytes(),
     );
     calls(steps.get(end..).unwrap_or_default(), &mut out);

@@ -660,10 +660,27 @@ fn a_full_upload_relies_on_nothing() {
     host.assert_tidy();
 }
 
+/// The host copies for longer than the upload takes.
 #[test]
-fn progress_on_a_terminal() {
-    let Some((host, _)) = deployed(&["one"]) else { return };
-    write(&host.source(), "big", &"x".repeat(60_000_000));
+fn progress_of_a_slow_copy() {
+    let tools = tempfile::tempdir().expect("tools");
+    fs::write(tools.path().join("cp"), "#!/bin/sh\nsleep 2\nexec /bin/cp \"$@\"\n").expect("shim");
+    crate::sshd::chmod(&tools.path().join("cp"), 0o755);
+    let path = std::path::PathBuf::from(format!("{}:/usr/bin:/bin", tools.path().display()));
+    let Some(host) = Host::start_with(Some(&path)) else { return };
+    write(&host.source(), "a", "one");
+    let first = host.deploy(&[]).live();
+    write(&host.source(), "a", "two");
+    let Some(text) = on_a_terminal(&host) else { return };
+    let at = |words: &str| text.rfind(words).unwrap_or_else(|| panic!("{words}: {text:?}"));
+    assert!(at("uploading") < at(&format!("copying {first}")), "{text:?}");
+    assert!(at(&format!("copying {first}")) < at("cutting over"), "{text:?}");
+    let verifying = text.find("verifying").unwrap_or(text.len());
+    assert!(at(&format!("copying {first}")) < verifying, "{text:?}");
+}
+
+/// What a deploy shows on a terminal, if there is a script(1) to make one.
+fn on_a_terminal(host: &Host) -> Option<String> {
     let command = format!(
         "'{}' deploy --config '{}/cutover.toml'",
         env!("CARGO_BIN_EXE_cutover"),
@@ -676,10 +693,18 @@ fn progress_on_a_terminal() {
         .output();
     let Ok(ran) = ran else {
         crate::skip("there is no script(1) to make a terminal");
-        return;
+        return None;
     };
     let text = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert_eq!(ran.status.code(), Some(0), "{text}");
+    Some(text)
+}
+
+#[test]
+fn progress_on_a_terminal() {
+    let Some((host, _)) = deployed(&["one"]) else { return };
+    write(&host.source(), "big", &"x".repeat(60_000_000));
+    let Some(text) = on_a_terminal(&host) else { return };
     assert!(text.contains("connecting to 127.0.0.1"), "{text}");
     assert!(
         text.contains("/60.00 MB, ") && text.contains(" MB/s, ") && text.contains(" of 1 file"),
