@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::config::{Target, Unreadable};
 use crate::error::{Asked, Cause, DeployError, Live};
@@ -117,19 +118,16 @@ async fn prepare(
             say(&format!("warning: left out of the copy, because the user cannot read it: {paths}"));
         }
         let plan = Arc::new(plan);
-        let placed = tokio::select! {
-            placed = place(&mut session, &plan, &source, progress) => placed,
-            () = interrupted() => return Err(failed(Cause::Interrupted)),
-        };
-        match placed {
-            Ok(()) => return Ok(Ready { session, plan, live }),
-            Err(Failure::Drifted(_)) if plan.base().is_some() => {
+        match place_unless_stopped(&mut session, &plan, &source, progress).await {
+            None => return Err(failed(Cause::Interrupted)),
+            Some(Ok(())) => return Ok(Ready { session, plan, live }),
+            Some(Err(Failure::Drifted(_))) if plan.base().is_some() => {
                 // The base changed under the copy. Nothing of it can be relied on: everything is uploaded.
                 session.abandon(plan.release()).await;
                 wish.used.push(plan.release().clone());
                 wish.full = true;
             }
-            Err(failure) => {
+            Some(Err(failure)) => {
                 // Over a lost connection nothing can be cleaned up; the next deploy sweeps.
                 if !plan.is_nothing_to_do() && !matches!(failure, Failure::Lost { .. }) {
                     session.abandon(plan.release()).await;
@@ -140,19 +138,55 @@ async fn prepare(
     }
 }
 
-/// Everything before the cutover's own phase.
+/// So long a deploy that is interrupted takes away what it has begun. What the host is still copying then, or what is
+/// still on its way to it, the next run sweeps.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Everything before the cutover's own phase. `None` if a signal stopped it; a second one ends the cleaning up too.
+async fn place_unless_stopped(
+    session: &mut Session,
+    plan: &Arc<Plan>,
+    source: &Arc<Source>,
+    progress: &Progress,
+) -> Option<Result<(), Failure>> {
+    let (stop, _) = watch::channel(false);
+    let mut signals = signals_held();
+    let mut placing = Box::pin(place(session, plan, source, progress, &stop));
+    tokio::select! {
+        placed = &mut placing => return Some(placed),
+        () = caught(&mut signals) => {}
+    }
+    if !plan.is_nothing_to_do() {
+        progress.phase("interrupted: removing what was begun");
+    }
+    stop.send_replace(true);
+    let until = tokio::time::Instant::now() + FAREWELL;
+    let ended = tokio::select! {
+        ended = tokio::time::timeout_at(until, placing) => ended.ok(),
+        () = caught(&mut signals) => None,
+    };
+    if ended.is_some_and(|ended| !matches!(ended, Err(Failure::Lost { .. }))) && !plan.is_nothing_to_do() {
+        tokio::select! {
+            _ = tokio::time::timeout_at(until, session.abandon(plan.release())) => {}
+            () = caught(&mut signals) => {}
+        }
+    }
+    None
+}
+
 async fn place(
     session: &mut Session,
     plan: &Arc<Plan>,
     source: &Arc<Source>,
     progress: &Progress,
+    stop: &watch::Sender<bool>,
 ) -> Result<(), Failure> {
     let steps = plan.steps();
     if plan.is_nothing_to_do() {
         return session.prepare_only(plan, before_cutover(steps)).await;
     }
     progress.upload(plan.base(), plan.upload_files(), plan.changes().upload_bytes());
-    session.place(plan, before(steps, &Step::Seal), source, progress).await
+    session.place(plan, before(steps, &Step::Seal), source, progress, stop).await
 }
 
 fn before<'a>(steps: &'a [Step], step: &Step) -> &'a [Step] {
@@ -289,14 +323,10 @@ async fn unless_stopped(
         let working = session.cut_over(course, steps, &mut tell, &mut seen);
         tokio::pin!(working);
         loop {
-            let caught = std::future::poll_fn(|context| {
-                let any = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
-                if any { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-            });
             tokio::select! {
                 biased;
                 () = &mut working => break false,
-                () = caught => {
+                () = caught(&mut signals) => {
                     if signalled || !switches || reported.load(Ordering::Relaxed) {
                         break true;
                     }
@@ -354,23 +384,19 @@ const SETTLE: Duration = Duration::from_mins(1);
 
 /// Ctrl-C, SIGTERM or SIGHUP.
 pub(crate) async fn interrupted() {
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut signals) => {
-                signals.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = wait(SignalKind::interrupt()) => {}
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::hangup()) => {}
-    }
+    caught(&mut signals_held()).await;
+}
+
+async fn caught(signals: &mut [Signal]) {
+    std::future::poll_fn(|context| {
+        let any = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+        if any { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
 }
 
 /// Signals are caught, and so have no effect, while these streams live.
-pub(crate) fn signals_held() -> Vec<tokio::signal::unix::Signal> {
+pub(crate) fn signals_held() -> Vec<Signal> {
     [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
         .into_iter()
         .filter_map(|kind| signal(kind).ok())

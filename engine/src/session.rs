@@ -300,23 +300,23 @@ impl Session {
     }
 
     /// The host sweeps, copies while the upload streams into the staging folder, puts the upload in, and lists all of
-    /// it, which is compared with the manifest.
+    /// it, which is compared with the manifest. Told to `stop`, it ends as soon as the host has heard of it.
     pub(crate) async fn place(
         &mut self,
         plan: &Arc<Plan>,
         steps: &[Step],
         source: &Arc<Source>,
         progress: &Progress,
+        stop: &watch::Sender<bool>,
     ) -> Result<(), Failure> {
         let script = steps::place(plan, steps, &self.names(plan.course()));
         let step = "preparing the release";
         self.main.send(&script).await.map_err(|e| lost(step, &e))?;
-        let (stop, stopped) = watch::channel(false);
         let sending = stream::archive(
             self.main.input(),
             Arc::clone(plan),
             Arc::clone(source),
-            stopped,
+            stop.subscribe(),
             progress.clone(),
         );
         let (mut tree, mut links, mut hashes) = (Vec::new(), Vec::new(), Vec::new());

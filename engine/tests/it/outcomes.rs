@@ -144,6 +144,24 @@ fn a_signal_before_the_cutover() {
     stops.assert_next("three");
 }
 
+/// The host is stuck, so nothing can be removed: a first signal waits for it, not for long, and a second one does not.
+#[test]
+fn a_second_signal_before_the_cutover_ends_at_once() {
+    let Some(stops) = Stops::start() else { return };
+    let mut running = stops.deploy_up_to(INTEND);
+    signal("-INT", &running.0.id().to_string());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(running.0.try_wait().expect("wait").is_none(), "it removes what it has begun");
+    let start = Instant::now();
+    signal("-INT", &running.0.id().to_string());
+    let ran = running.finish();
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert_eq!(last_line(&ran), format!("state: not live; current still points to {}", stops.first));
+    stops.go();
+    stops.assert_next("three");
+}
+
 #[test]
 fn a_signal_in_the_cutover_waits_until_it_is_known_what_is_live() {
     let Some(stops) = Stops::start() else { return };
@@ -469,6 +487,86 @@ fn a_rollback_to_what_is_live_is_a_rename() {
     let after = fs::symlink_metadata(stops.host.path().join("current")).expect("current");
     assert_ne!(before.ino(), after.ino(), "a fresh link");
     stops.host.assert_tidy();
+}
+
+/// Ctrl-C, SIGTERM and SIGHUP of the other commands: before what is durable they wait, after it they end.
+#[test]
+fn signals_of_the_other_commands() {
+    let Some(stops) = Stops::start() else { return };
+    let ids = stops.deploy_two_more();
+    let ended = |point: &str, command: &str, args: &[&str]| {
+        let mut running = stops.up_to(point, command, args);
+        signal("-INT", &running.0.id().to_string());
+        if point == BARRIER {
+            std::thread::sleep(Duration::from_millis(300));
+            assert!(running.0.try_wait().expect("wait").is_none(), "{command} waits");
+            stops.go();
+            return running.finish();
+        }
+        let ran = running.finish();
+        stops.go();
+        wait_until("the lock", || stops.host.run("unlock", &[]).code == Some(0));
+        ran
+    };
+    let ran = ended(BARRIER, "rollback", &[]);
+    assert_eq!(ran.live(), ids[1]);
+    let ran = ended(MARK, "rollback", &[&ids[2]]);
+    assert_eq!(ran.live(), ids[2]);
+    let pending = format!("live, cleanup pending: interrupted; current points to releases/{}", ids[2]);
+    assert_eq!(last_line(&ran), pending);
+
+    let unfinished = || {
+        let note = stops.host.path().join(".cutover/unfinished/20200101000000");
+        fs::write(note, "").expect("note");
+    };
+    let interrupted = |ran: &Ran| {
+        assert_eq!(ran.code, Some(1), "{ran:#?}");
+        assert!(ran.stderr.starts_with("error: interrupted\nhint: run it again\n"), "{ran:#?}");
+        assert_eq!(last_line(ran), format!("state: current points to releases/{}", ids[2]));
+    };
+    unfinished();
+    let ran = ended(BARRIER, "recover", &[]);
+    assert!(ran.code == Some(0) && ran.stdout.starts_with("undone: releases/20200101000000"), "{ran:#?}");
+    unfinished();
+    interrupted(&ended(MARK, "recover", &[]));
+    // The host had been told to finish it.
+    assert!(stops.host.run("recover", &[]).stdout.starts_with("nothing to recover\n"));
+
+    interrupted(&ended(MARK, "prune", &["--keep", "2"]));
+    assert_eq!(stops.host.releases(), ids[1..]);
+    fs::write(stops.host.source().join("a"), "four").expect("write");
+    let four = stops.host.deploy(&[]).live();
+    let ran = ended(BARRIER, "prune", &["--keep", "2"]);
+    assert_eq!(
+        (ran.code, last_line(&ran)),
+        (Some(0), format!("current: releases/{four}").as_str()),
+        "{ran:#?}"
+    );
+    stops.assert_next("last");
+}
+
+/// What a deploy has begun is taken away again, if the host answers.
+#[test]
+fn a_signal_in_the_upload() {
+    let Some(host) = Host::start() else { return };
+    fs::write(host.source().join("a"), "one").expect("write");
+    let first = host.deploy(&[]).live();
+    fs::write(host.source().join("b"), "x".repeat(300_000_000)).expect("write");
+    let running = host.start_deploy(&[]);
+    let staging = host.path().join(".cutover/staging");
+    wait_until("the upload", || {
+        crate::sshd::names(&staging).first().is_some_and(|id| staging.join(id).join("tree/b").exists())
+    });
+    signal("-INT", &running.0.id().to_string());
+    let ran = running.finish();
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("\nerror: interrupted\nhint: run the deploy again"), "{ran:#?}");
+    assert_eq!(last_line(&ran), format!("state: not live; current still points to releases/{first}"));
+    assert_eq!(host.releases(), [first]);
+    assert!(crate::sshd::names(&staging).is_empty());
+    fs::remove_file(host.source().join("b")).expect("rm");
+    assert_eq!(host.run("recover", &["--wait", "20s"]).code, Some(0));
+    host.assert_tidy();
 }
 
 /// Nothing arrives any more, and neither side gets to know: the host finds out by itself.
