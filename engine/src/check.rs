@@ -8,9 +8,10 @@ use std::fmt;
 
 use crate::config::{Durability, Target};
 use crate::error::{Cause, DeployError, Live};
+use crate::preflight;
 use crate::remote::frame::Event;
 use crate::remote::mounts::{self, Profile};
-use crate::remote::observed::{Room, parse_room};
+use crate::remote::observed::{Current, Room, parse_room};
 use crate::session::Session;
 use crate::text::{human_bytes, printable};
 
@@ -30,7 +31,20 @@ pub async fn check(target: &Target) -> Result<Report, DeployError> {
     Ok(Report { host, findings, durability: target.durability })
 }
 
+/// What the login shell prints without being asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Noise {
+    /// Nothing.
+    #[default]
+    Silent,
+    /// This, in one line.
+    Prints(String),
+    /// It could not be asked: the host allows no further channel.
+    NotAsked,
+}
+
 /// What a host said about itself.
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Kernel and its version.
@@ -47,6 +61,8 @@ pub struct Findings {
     pub place: Vec<u8>,
     /// Its owner, group and mode.
     pub owner: Vec<String>,
+    /// What `current` is, if the deploy path can be entered.
+    pub current: Option<Current>,
     /// Room on its disk.
     pub room: Option<Room>,
     /// Something that is no directory is in the way.
@@ -61,14 +77,16 @@ pub struct Findings {
     pub probes: BTreeMap<String, Result<(), String>>,
     /// Whether flock(1) is there.
     pub has_flock: bool,
-    /// What the login shell printed without being asked, if anything.
-    pub noise: Option<String>,
+    /// The host allows one channel only: nothing there watches that a client is still there.
+    pub unwatched: bool,
+    /// What the login shell printed without being asked.
+    pub noise: Noise,
 }
 
 impl Findings {
     /// Reads the report of `check.sh`.
     pub fn of(events: &[Event]) -> Self {
-        let mut out = Self::default();
+        let mut out = Self { current: preflight::current(events), ..Self::default() };
         let (mut device, mut table, mut ext4) = (None, Vec::new(), None);
         for event in events {
             match event {
@@ -189,6 +207,9 @@ impl Findings {
                 "{part}/ is not in the deploy path itself: it is a link, or on another file system"
             ));
         }
+        if self.current == Some(Current::Other) {
+            out.push("`current` is not a symbolic link".to_owned());
+        }
         if let Some(why) = self.failed("rename") {
             out.push(format!("a link cannot be replaced atomically (mv -T): {why}"));
         }
@@ -271,6 +292,13 @@ impl fmt::Display for Report {
             makers.iter().map(|(m, tools)| format!("{m} ({})", tools.join(" "))).collect();
         writeln!(f, "tools: {}", makers.join(", "))?;
         writeln!(f, "lock: {}", if found.has_flock { "flock(1)" } else { "link(2), there is no flock(1)" })?;
+        if found.unwatched {
+            writeln!(
+                f,
+                "not watched: the host allows one channel a connection (MaxSessions 1), so a client that vanishes keeps \
+                 the lock until the host ends its connection"
+            )?;
+        }
         if found.works("rename") {
             let copies =
                 if found.works("reflink") { "can share blocks (reflink)" } else { "are whole (no reflink)" };
@@ -286,10 +314,17 @@ impl fmt::Display for Report {
             writeln!(f, "path: {place}, owner {user}:{group}, mode {mode}")?;
         }
         match &found.noise {
-            None => writeln!(f, "login shell: silent"),
-            Some(noise) => {
-                writeln!(f, "login shell: prints without being asked, which does not matter: {noise}")
+            Noise::Silent => writeln!(f, "login shell: silent")?,
+            Noise::Prints(noise) => {
+                writeln!(f, "login shell: prints without being asked, which does not matter: {noise}")?;
             }
+            Noise::NotAsked => writeln!(f, "login shell: not asked, the host allows no further channel")?,
+        }
+        match &found.current {
+            Some(Current::Link { text, .. }) => writeln!(f, "current: {}", printable(text)),
+            Some(Current::Other) => writeln!(f, "current: not a symbolic link"),
+            None if found.exists => writeln!(f, "current: not seen"),
+            Some(Current::Absent) | None => writeln!(f, "current: there is none yet"),
         }
     }
 }

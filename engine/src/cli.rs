@@ -67,9 +67,11 @@ enum Command {
         /// Print the plan before it is carried out
         #[arg(long, short)]
         verbose: bool,
-        /// Wait for another run to end, so long at most: `90s`, `10m`, `1h30m`
-        #[arg(long, value_name = "DURATION", value_parser = duration)]
-        wait: Option<Duration>,
+        /// Upload everything again, and copy nothing that is on the host
+        #[arg(long)]
+        full: bool,
+        #[command(flatten)]
+        lock: Lock,
     },
     /// Say what is live, since when and by whom, and what lies around; changes nothing
     ///
@@ -97,6 +99,8 @@ enum Command {
         /// Compare the content of every file too, by its hash
         #[arg(long)]
         verify: bool,
+        #[command(flatten)]
+        lock: Lock,
     },
     /// Compare a release on the host with its seal, by the hashes of its files; changes nothing
     ///
@@ -114,6 +118,8 @@ enum Command {
     Recover {
         #[command(flatten)]
         at: Where,
+        #[command(flatten)]
+        lock: Lock,
     },
     /// Remove old releases
     ///
@@ -128,6 +134,8 @@ enum Command {
         /// How many releases remain; as in cutover.toml, and there 3, if not given. At least 2
         #[arg(long, value_name = "N", value_parser = keep)]
         keep: Option<usize>,
+        #[command(flatten)]
+        lock: Lock,
     },
     /// Say who holds the lock of the deploy path, and free it if its run is not alive any more
     ///
@@ -178,6 +186,20 @@ struct File {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = "cutover.toml")]
     config: PathBuf,
+}
+
+/// What changes something takes the lock.
+#[derive(Debug, Args)]
+struct Lock {
+    /// Wait for another run to end, so long at most: `90s`, `10m`, `1h30m`
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+}
+
+impl Lock {
+    fn wait(&self) -> Duration {
+        self.wait.unwrap_or_default()
+    }
 }
 
 fn keep(text: &str) -> Result<usize, String> {
@@ -258,10 +280,10 @@ async fn run(command: Command) -> Result<u8, Usage> {
     Ok(match command {
         Command::Check { at } => checked(&check::check(&at.load()?).await),
         Command::Plan { at } => answer(command::plan(&at.load()?, say).await),
-        Command::Deploy { at, verbose, wait } => {
+        Command::Deploy { at, verbose, full, lock } => {
             let target = at.load()?;
             let progress = Progress::on_stderr();
-            let options = Options { verbose, wait: wait.unwrap_or_default(), progress: progress.clone() };
+            let options = Options { verbose, wait: lock.wait(), full, progress: progress.clone() };
             let mut beside = |line: &str| progress.beside(|| say(line));
             let result = deploy::deploy(&target, &options, &mut beside).await;
             progress.end();
@@ -270,19 +292,19 @@ async fn run(command: Command) -> Result<u8, Usage> {
         Command::Unlock { at, kill } => answer(command::unlock(&at.load()?, kill, say).await),
         Command::Status { at } => answer(command::status(&at.load()?, say).await),
         Command::Releases { at } => answer(command::releases(&at.load()?, say).await),
-        Command::Rollback { of, verify } => {
+        Command::Rollback { of, verify, lock } => {
             let (target, id) = of.load()?;
-            let result = command::rollback(&target, id.as_ref(), verify, say).await;
+            let result = command::rollback(&target, id.as_ref(), verify, lock.wait(), say).await;
             result.map_or_else(|error| failed(&error, true), |_| EXIT_DONE)
         }
         Command::Verify { of } => {
             let (target, id) = of.load()?;
             answer(command::verify(&target, id.as_ref(), say).await)
         }
-        Command::Recover { at } => answer(command::recover(&at.load()?, say).await),
-        Command::Prune { at, keep } => {
+        Command::Recover { at, lock } => answer(command::recover(&at.load()?, lock.wait(), say).await),
+        Command::Prune { at, keep, lock } => {
             let target = at.load()?;
-            answer(command::prune(&target, keep.unwrap_or(target.keep), say).await)
+            answer(command::prune(&target, keep.unwrap_or(target.keep), lock.wait(), say).await)
         }
         Command::Log { at, lines } => answer(command::log(&at.load()?, lines, say).await),
     })

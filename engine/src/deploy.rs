@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::config::{Target, Unreadable};
-use crate::error::{Cause, DeployError, Live};
+use crate::error::{Asked, Cause, DeployError, Live};
 use crate::manifest::Manifest;
 use crate::plan::{self, Course, Plan, Step, Wish};
 use crate::progress::Progress;
@@ -26,6 +27,8 @@ pub struct Options {
     pub progress: Progress,
     /// How long to wait for another run to end.
     pub wait: Duration,
+    /// Upload everything, and rely on nothing that is on the host.
+    pub full: bool,
 }
 
 /// How a deploy ended well.
@@ -49,106 +52,144 @@ pub async fn deploy(
     options: &Options,
     say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Outcome, DeployError> {
-    let mut live = Live::NotSeen;
-    let prepared = {
-        let preparing = prepare(target, options, say, &mut live);
-        tokio::select! {
-            prepared = preparing => prepared,
-            () = interrupted() => Err(Cause::Interrupted),
-        }
-    };
-    match prepared {
-        Err(cause) => Err(DeployError::new(cause, live)),
-        Ok(ready) => {
-            options.progress.phase("cutting over");
-            let text = ready.plan.release().link_text();
-            match cut_over(ready, say, live).await {
-                Err(error)
-                    if matches!((error.cause(), error.live()), (Cause::Lost { .. }, Live::Uncertain(_))) =>
-                {
-                    settle(target, error, &text, say).await
-                }
-                known => known,
-            }
-        }
-    }
+    prepare_and_cut_over(target, options, say).await.map_err(|error| error.of(Asked::Deploy))
+}
+
+async fn prepare_and_cut_over(
+    target: &Target,
+    options: &Options,
+    say: &mut (dyn FnMut(&str) + Send),
+) -> Result<Outcome, DeployError> {
+    let Ready { session, plan, live } = prepare(target, options, say).await?;
+    options.progress.phase("cutting over");
+    let id = plan.release();
+    let same = format!("nothing to do: {} is live and equal to the source", id.link_text());
+    let (course, steps) = (plan.course(), cutover_steps(&plan));
+    let cleanup = switch(target, session, course, steps, id, live, &same, say).await?;
+    let nothing = plan.is_nothing_to_do() && cleanup.is_none();
+    Ok(if nothing { Outcome::NothingToDo } else { Outcome::Live { cleanup } })
 }
 
 /// A release that is verified on the host, and only has to be switched to.
 struct Ready {
     session: Session,
     plan: Arc<Plan>,
+    live: Live,
 }
 
 async fn prepare(
     target: &Target,
     options: &Options,
     say: &mut (dyn FnMut(&str) + Send),
-    live: &mut Live,
-) -> Result<Ready, Cause> {
+) -> Result<Ready, DeployError> {
     let progress = &options.progress;
-    let folder = target.source.clone();
-    progress.phase("reading the source");
-    let source =
-        tokio::task::spawn_blocking(move || Source::scan(&folder)).await.map_err(std::io::Error::other)??;
-    let source = Arc::new(source);
-    progress.phase(&format!("connecting to {}", target.address.host));
-    let mut session = Session::connect(target).await?;
-    let mut waiting = |who: &str| say(&format!("waiting for another run: {who}"));
-    let mut host = session.open_waiting(source.manifest(), Some(options.wait), &mut waiting).await?;
-    *live = Live::of(&host.current);
+    let opening = async {
+        let folder = target.source.clone();
+        progress.phase("reading the source");
+        let scan = tokio::task::spawn_blocking(move || Source::scan(&folder));
+        let source = scan.await.map_err(|e| Cause::from(std::io::Error::other(e)))?.map_err(Cause::from)?;
+        progress.phase(&format!("connecting to {}", target.address.host));
+        let mut session = Session::connect(target).await?;
+        let mut waiting = |who: &str| say(&format!("waiting for another run: {who}"));
+        let host = session.open_waiting(source.manifest(), Some(options.wait), &mut waiting).await?;
+        Ok::<_, DeployError>((session, host, Arc::new(source)))
+    };
+    // Nothing of it stays on the host when it stops.
+    let (mut session, mut host, source) = tokio::select! {
+        opened = opening => opened?,
+        () = interrupted() => return Err(Cause::Interrupted.into()),
+    };
+    let live = Live::of(&host.current);
+    let failed = |cause| DeployError::new(cause, live.clone());
 
     let mut wish = Wish {
         now: ReleaseId::now(),
         used: Vec::new(),
-        full: false,
+        full: options.full,
         keep: target.keep,
         skip_unreadable: target.unreadable == Unreadable::Skip,
     };
     loop {
-        let plan = session.refused(plan::plan(&host, source.manifest(), &wish))?;
+        let plan = session.refused(plan::plan(&host, source.manifest(), &wish)).map_err(failed)?;
         if options.verbose {
             plan.to_string().lines().for_each(&mut *say);
         } else {
             plan.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
         }
         let plan = Arc::new(plan);
-        match place(&mut session, &plan, &source, progress).await {
-            Ok(()) => return Ok(Ready { session, plan }),
+        match place_unless_stopped(&mut session, &plan, &source, progress).await {
+            None => return Err(failed(Cause::Interrupted)),
+            Some(Ok(())) => return Ok(Ready { session, plan, live }),
             // The base changed under the copy: once more, from what it is now. If it does so again, nothing of it can be
             // relied on and everything is uploaded, but not at the cost of what was written in it at run time.
-            Err(Failure::Drifted(_))
+            Some(Err(Failure::Drifted(_)))
                 if plan.base().is_some() && (wish.used.is_empty() || !plan.has_extras()) =>
             {
                 session.abandon(plan.release()).await;
                 wish.full = !wish.used.is_empty();
                 wish.used.push(plan.release().clone());
-                host = session.look_again(source.manifest()).await?;
+                host = session.look_again(source.manifest()).await.map_err(failed)?;
             }
-            Err(failure) => {
+            Some(Err(failure)) => {
                 // Over a lost connection nothing can be cleaned up; the next deploy sweeps.
                 if !plan.is_nothing_to_do() && !matches!(failure, Failure::Lost { .. }) {
                     session.abandon(plan.release()).await;
                 }
-                return Err(session.cause(failure).await);
+                return Err(failed(session.cause(failure).await));
             }
         }
     }
 }
 
-/// Everything before the cutover's own phase.
+/// So long a deploy that is interrupted takes away what it has begun. What the host is still copying then, or what is
+/// still on its way to it, the next run sweeps.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Everything before the cutover's own phase. `None` if a signal stopped it; a second one ends the cleaning up too.
+async fn place_unless_stopped(
+    session: &mut Session,
+    plan: &Arc<Plan>,
+    source: &Arc<Source>,
+    progress: &Progress,
+) -> Option<Result<(), Failure>> {
+    let (stop, _) = watch::channel(false);
+    let mut signals = signals_held();
+    let mut placing = Box::pin(place(session, plan, source, progress, &stop));
+    tokio::select! {
+        placed = &mut placing => return Some(placed),
+        () = caught(&mut signals) => {}
+    }
+    if !plan.is_nothing_to_do() {
+        progress.phase("interrupted: removing what was begun");
+    }
+    stop.send_replace(true);
+    let until = tokio::time::Instant::now() + FAREWELL;
+    let ended = tokio::select! {
+        ended = tokio::time::timeout_at(until, placing) => ended.ok(),
+        () = caught(&mut signals) => None,
+    };
+    if ended.is_some_and(|ended| !matches!(ended, Err(Failure::Lost { .. }))) && !plan.is_nothing_to_do() {
+        tokio::select! {
+            _ = tokio::time::timeout_at(until, session.abandon(plan.release())) => {}
+            () = caught(&mut signals) => {}
+        }
+    }
+    None
+}
+
 async fn place(
     session: &mut Session,
     plan: &Arc<Plan>,
     source: &Arc<Source>,
     progress: &Progress,
+    stop: &watch::Sender<bool>,
 ) -> Result<(), Failure> {
     let steps = plan.steps();
     if plan.is_nothing_to_do() {
         return session.prepare_only(plan, before_cutover(steps)).await;
     }
     progress.upload(plan.base(), plan.upload_files(), plan.changes().upload_bytes(1));
-    session.place(plan, before(steps, &Step::Seal), source, progress).await
+    session.place(plan, before(steps, &Step::Seal), source, progress, stop).await
 }
 
 fn before<'a>(steps: &'a [Step], step: &Step) -> &'a [Step] {
@@ -166,26 +207,43 @@ fn before_cutover(steps: &[Step]) -> &[Step] {
     steps.get(..steps.iter().position(first).unwrap_or_default()).unwrap_or_default()
 }
 
-async fn cut_over(
-    ready: Ready,
-    say: &mut (dyn FnMut(&str) + Send),
+/// Carries out the last steps of a course that makes `id` live, or stays with it, and says so: `live: …`, or `same`.
+/// A connection that is lost in the middle is settled over another one. What could not be cleaned up comes back.
+///
+/// # Errors
+/// If it is not live, with what is live instead; `live` is what was live before.
+#[expect(clippy::too_many_arguments, reason = "the whole of what is decided by then")]
+pub(crate) async fn switch(
+    target: &Target,
+    mut session: Session,
+    course: &Course,
+    steps: &[Step],
+    id: &ReleaseId,
     live: Live,
-) -> Result<Outcome, DeployError> {
-    let Ready { mut session, plan } = ready;
-    let text = plan.release().link_text();
-    let nothing = plan.is_nothing_to_do();
-    let mut report = |reported: &str| {
-        if reported == "live" {
+    same: &str,
+    say: &mut (dyn FnMut(&str) + Send),
+) -> Result<Option<String>, DeployError> {
+    let text = id.link_text();
+    let mut report = |word: &str| {
+        if word == "live" {
             say(&format!("live: {text}"));
         } else {
-            say(&format!("nothing to do: {text} is live and equal to the source"));
+            say(same);
         }
     };
-    let cleanup = carry_out(&mut session, plan.course(), cutover_steps(&plan), &mut report, live).await?;
-    session.undurable(&text).iter().for_each(|warning| say(warning));
-    session.close().await;
-    let cleanup = cleanup.map(|cause| format!("{cause}; current points to {text}"));
-    Ok(if nothing && cleanup.is_none() { Outcome::NothingToDo } else { Outcome::Live { cleanup } })
+    let pending = match carry_out(&mut session, course, steps, &mut report, live).await {
+        Err(error) if matches!((error.cause(), error.live()), (Cause::Lost { .. }, Live::Uncertain(_))) => {
+            drop(session);
+            Some(settle(target, error, id, &mut report).await?)
+        }
+        known => {
+            let pending = known?;
+            session.undurable(&text).iter().for_each(|warning| say(warning));
+            session.close().await;
+            pending.map(|cause| cause.to_string())
+        }
+    };
+    Ok(pending.map(|cause| format!("{cause}; current points to {text}")))
 }
 
 /// Carries out the last steps of a course, those with its cutover if it has one; `report` is called the moment the
@@ -265,14 +323,10 @@ async fn unless_stopped(
         let working = session.cut_over(course, steps, &mut tell, &mut seen);
         tokio::pin!(working);
         loop {
-            let caught = std::future::poll_fn(|context| {
-                let any = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
-                if any { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-            });
             tokio::select! {
                 biased;
                 () = &mut working => break false,
-                () = caught => {
+                () = caught(&mut signals) => {
                     if signalled || !switches || reported.load(Ordering::Relaxed) {
                         break true;
                     }
@@ -285,19 +339,31 @@ async fn unless_stopped(
 }
 
 /// The connection was lost in the middle of a cutover, which the host finishes if it has begun it: connects once more,
-/// waits for that run to end, and says what is so.
+/// waits for that run to end, and reports what is so. Why it had to comes back.
+///
+/// `current` may point to the release because that run renamed it and then failed to make it durable. A sync that failed
+/// is not made good by a later one, so the release is reported after a rename of our own.
 async fn settle(
     target: &Target,
     error: DeployError,
-    text: &str,
-    say: &mut (dyn FnMut(&str) + Send),
-) -> Result<Outcome, DeployError> {
+    id: &ReleaseId,
+    report: &mut (dyn FnMut(&str) + Send),
+) -> Result<String, DeployError> {
     let looking = async {
         let mut session = Session::connect(target).await.ok()?;
-        // With the lock: nothing is changed any more, and the directory of `current` is durable.
+        // With the lock: nothing is changed any more.
         let host = session.open_waiting(&Manifest::empty(), Some(SETTLE), &mut |_| ()).await.ok()?;
+        let text = id.link_text();
+        let points = matches!(&host.current, Current::Link { text: found, .. } if found == text.as_bytes());
+        let is_live = points && plan::live_id(&host) == Some(id);
+        if is_live {
+            let course = plan::stay_with(&host, id).ok()?;
+            let mut seen = Seen::default();
+            session.cut_over(&course, course.steps(), &mut |_| (), &mut seen).await;
+            seen.reported.then_some(())?;
+        }
         session.close().await;
-        Some(host.current)
+        Some((host.current, is_live))
     };
     let found = tokio::select! {
         found = tokio::time::timeout(SETTLE * 2, looking) => found.ok().flatten(),
@@ -305,11 +371,11 @@ async fn settle(
     };
     match found {
         None => Err(error),
-        Some(Current::Link { text: found, identity: Some(_) }) if found == text.as_bytes() => {
-            say(&format!("live: {text}"));
-            Ok(Outcome::Live { cleanup: Some(format!("{error}; current points to {text}")) })
+        Some((_, true)) => {
+            report("live");
+            Ok(error.to_string())
         }
-        Some(current) => Err(error.with_live(Live::of(&current))),
+        Some((current, false)) => Err(error.with_live(Live::of(&current))),
     }
 }
 
@@ -318,23 +384,19 @@ const SETTLE: Duration = Duration::from_mins(1);
 
 /// Ctrl-C, SIGTERM or SIGHUP.
 pub(crate) async fn interrupted() {
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut signals) => {
-                signals.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = wait(SignalKind::interrupt()) => {}
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::hangup()) => {}
-    }
+    caught(&mut signals_held()).await;
+}
+
+async fn caught(signals: &mut [Signal]) {
+    std::future::poll_fn(|context| {
+        let any = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+        if any { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
 }
 
 /// Signals are caught, and so have no effect, while these streams live.
-pub(crate) fn signals_held() -> Vec<tokio::signal::unix::Signal> {
+pub(crate) fn signals_held() -> Vec<Signal> {
     [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
         .into_iter()
         .filter_map(|kind| signal(kind).ok())

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::plan::Refusal;
 use crate::preflight::Unfit;
+use crate::release::ReleaseId;
 use crate::remote::observed::{Current, ReportError};
 use crate::source::SourceError;
 use crate::ssh::{ConnectError, HostKeyError, shell::for_people};
@@ -17,6 +18,8 @@ pub enum Live {
     NotSeen,
     /// `current` was not touched: its text, or nothing if there is none.
     Untouched(Option<Vec<u8>>),
+    /// The text of `current` when it was looked at, without the lock: another run may be switching it.
+    Seen(Vec<u8>),
     /// The cutover was begun and its end is not known, or not certain to survive a power loss.
     Uncertain(String),
 }
@@ -30,6 +33,14 @@ impl Live {
             Current::Other => Self::NotSeen,
         }
     }
+
+    /// What was seen without the lock.
+    pub fn seen(current: &Current) -> Self {
+        match Self::of(current) {
+            Self::Untouched(Some(text)) => Self::Seen(text),
+            other => other,
+        }
+    }
 }
 
 impl Live {
@@ -37,7 +48,9 @@ impl Live {
     pub fn state(&self) -> String {
         match self {
             Self::NotSeen => "`current` on the host was not touched".to_owned(),
-            Self::Untouched(Some(text)) => format!("current points to {}", printable(text)),
+            Self::Untouched(Some(text)) | Self::Seen(text) => {
+                format!("current points to {}", printable(text))
+            }
             Self::Untouched(None) => "there is no `current` yet".to_owned(),
             Self::Uncertain(_) => self.to_string(),
         }
@@ -50,6 +63,7 @@ impl fmt::Display for Live {
             Self::NotSeen => f.write_str("not live; `current` on the host was not touched"),
             Self::Untouched(Some(text)) => write!(f, "not live; current still points to {}", printable(text)),
             Self::Untouched(None) => f.write_str("not live; there is no `current` yet"),
+            Self::Seen(text) => write!(f, "not live; current points to {}", printable(text)),
             Self::Uncertain(what) => write!(f, "current is unknown: {what}"),
         }
     }
@@ -173,18 +187,60 @@ fn said(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
 }
 
-/// A failed deploy.
+/// What a failed run was asked for, and so how to ask again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// Something that can be asked again as it was.
+    #[default]
+    Same,
+    /// A deploy.
+    Deploy,
+    /// A rollback to this release. As it was asked for, it could go one further back now.
+    Rollback {
+        /// The target's name.
+        target: String,
+        /// The release.
+        id: ReleaseId,
+    },
+}
+
+impl Asked {
+    fn again(&self) -> String {
+        match self {
+            Self::Same => "run it again".to_owned(),
+            Self::Deploy => "run the deploy again: it takes away what this one left".to_owned(),
+            Self::Rollback { target, id } => {
+                format!("run `cutover rollback {} {id}` again", for_people(&printable(target.as_bytes())))
+            }
+        }
+    }
+}
+
+/// A failed deploy, or another failed command.
 #[derive(Debug, thiserror::Error)]
 #[error("{cause}")]
 pub struct DeployError {
     cause: Box<Cause>,
     live: Live,
+    asked: Asked,
+}
+
+impl From<Cause> for DeployError {
+    fn from(cause: Cause) -> Self {
+        Self::new(cause, Live::NotSeen)
+    }
 }
 
 impl DeployError {
     /// An error, and what is live now.
     pub fn new(cause: impl Into<Cause>, live: Live) -> Self {
-        Self { cause: Box::new(cause.into()), live }
+        Self { cause: Box::new(cause.into()), live, asked: Asked::default() }
+    }
+
+    /// The same error, of a run that was asked for this.
+    #[must_use]
+    pub fn of(self, asked: Asked) -> Self {
+        Self { asked, ..self }
     }
 
     /// The same error, and what is live was found out since.
@@ -207,10 +263,7 @@ impl DeployError {
     pub fn hint(&self) -> Option<String> {
         Some(match &*self.cause {
             Cause::Connect(error) => connect_hint(error),
-            Cause::Busy { .. } => "wait for it to end (a deploy does with --wait 10m); its lock ends with its last process, and `cutover unlock --kill` ends them".to_owned(),
-            Cause::MissingTool { tool, .. } if tool == "flock" => {
-                "install util-linux (flock) on the host; this version has no other lock".to_owned()
-            }
+            Cause::Busy { .. } => "wait for it to end (--wait 10m does, of a command that takes the lock); its lock ends with its last process, and `cutover unlock --kill` ends them".to_owned(),
             Cause::MissingTool { .. } => {
                 "install GNU coreutils, findutils and tar, or a full busybox, on the host".to_owned()
             }
@@ -243,15 +296,39 @@ impl DeployError {
             Cause::Refused { refusal: Refusal::NothingLive, .. } => {
                 "deploy, or roll back to a complete release, first".to_owned()
             }
-            Cause::Source(SourceError::Changed { .. })
-            | Cause::Pack(PackError::Source(SourceError::Changed { .. })) => {
-                "deploy when nothing writes into the source any more".to_owned()
+            Cause::Refused { refusal: Refusal::NoNewerId(id), .. } => {
+                format!("rename what is called {id} in releases/ and in .cutover/ on the host")
             }
-            Cause::Step { .. } | Cause::Verification { .. } | Cause::Lost { .. } | Cause::Interrupted => {
-                "run the deploy again: it takes away what this one left".to_owned()
+            Cause::Refused { refusal: Refusal::Steps(_), .. } => {
+                "nothing was done: this is a defect of Cutover; please report it, with what `cutover plan` says"
+                    .to_owned()
             }
-            _ => return None,
+            Cause::Source(error) | Cause::Pack(PackError::Source(error)) => source_hint(error).to_owned(),
+            Cause::Report { .. } => {
+                "`cutover check` says what tools the host has; if it finds nothing, run this again".to_owned()
+            }
+            Cause::Pack(PackError::Sink(_))
+            | Cause::Step { .. }
+            | Cause::Verification { .. }
+            | Cause::Lost { .. }
+            | Cause::Interrupted => self.asked.again(),
+            // The system's own words are all there is to say.
+            Cause::Local(_) => return None,
         })
+    }
+}
+
+fn source_hint(error: &SourceError) -> &'static str {
+    match error {
+        SourceError::Read { error, .. } if error.kind() == std::io::ErrorKind::NotFound => {
+            "build the application first, or name the folder with `source` in cutover.toml"
+        }
+        SourceError::Read { .. } => "make it readable, or keep it out of the source",
+        SourceError::NotDirectory(_) => {
+            "name the folder that holds the application with `source` in cutover.toml"
+        }
+        SourceError::Special { .. } => "keep it out of the source",
+        SourceError::Changed { .. } => "deploy when nothing writes into the source any more",
     }
 }
 
@@ -279,14 +356,15 @@ fn connect_hint(error: &ConnectError) -> String {
 /// A failure's code, as the host's script names it, in words.
 pub(crate) fn step_in_words(code: &str) -> String {
     let words = match code {
-        "lock" => "taking the lock",
         "look" => "looking at what is on the host",
+        "lock" => "taking the lock",
         "exists" => "making the new release, whose name is taken,",
         "path" => "using the deploy path",
         "sync-current" => "making the directory of `current` durable",
         "recover" | "sweep" => "sweeping what an earlier deploy left",
         "intend" | "sync-intend" => "noting the new release",
         "copy" => "copying the live release",
+        "upload" => "unpacking the upload",
         "put-in" | "drifted" => "putting the upload in",
         "seal" => "writing the seal",
         "link" => "making the temporary link",

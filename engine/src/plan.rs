@@ -22,7 +22,7 @@ use crate::text::{human_bytes, printable};
 
 pub use leftovers::leftovers;
 pub use retention::{complete_releases, live_id, previous};
-pub use switch::{Rollback, prune, recover, rollback, rollback_target};
+pub use switch::{Rollback, prune, recover, rollback, rollback_target, stay_with};
 
 /// How many releases remain, unless something else is asked for.
 pub const KEEP: usize = 3;
@@ -241,7 +241,7 @@ pub struct Wish {
     pub now: ReleaseId,
     /// Ids this run has used already.
     pub used: Vec<ReleaseId>,
-    /// Whether to upload everything, because the base turned out to differ from its seal while it was copied.
+    /// Whether to upload everything: it was asked for, or the base turned out to differ from its seal while it was copied.
     pub full: bool,
     /// How many releases remain: at least what is live and what was live before it.
     pub keep: usize,

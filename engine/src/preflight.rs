@@ -4,6 +4,7 @@
 //! atomically, to make something durable. Room is not here: how much is needed is only known with a plan.
 
 use crate::remote::frame::Event;
+use crate::remote::observed::Current;
 use crate::text::printable;
 
 /// What a host cannot do, or this user not on it.
@@ -98,5 +99,22 @@ pub fn undurable(events: &[Event]) -> Option<String> {
             Some(printable(first))
         }
         _ => None,
+    })
+}
+
+/// What `current` was when it was looked at last, by a script that did not come as far as a whole report; `None` if the
+/// deploy path cannot be entered.
+pub fn current(events: &[Event]) -> Option<Current> {
+    events.iter().rev().find_map(|event| match event {
+        Event::Section { name, bytes } if name == "points" && !bytes.is_empty() => {
+            let text = bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec();
+            Some(Current::Link { text, identity: None })
+        }
+        Event::Note(words) => match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["points", "nowhere"] => Some(Current::Absent),
+            ["points", "other"] => Some(Current::Other),
+            _ => None,
+        },
+        Event::Section { .. } => None,
     })
 }

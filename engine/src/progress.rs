@@ -66,6 +66,13 @@ impl Progress {
         );
     }
 
+    /// Everything is sent, and the base is still being copied. The line of the upload says so already.
+    pub fn copying(&self, base: &ReleaseId) {
+        if let Shown::Bar { .. } = &self.0 {
+            self.phase(&format!("copying {base}"));
+        }
+    }
+
     /// So many more bytes of files are on their way.
     pub fn bytes(&self, count: usize) {
         if let Shown::Bar { bar, .. } = &self.0 {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::check::Findings;
+use crate::check::{Findings, Noise};
 use crate::config::{Durability, Target, Unreadable};
-use crate::error::{Cause, step_in_words};
+use crate::error::{Cause, DeployError, Live, step_in_words};
 use crate::manifest::{Entry, Manifest};
 use crate::path::RelPath;
 use crate::plan::{Course, Plan, Refusal, Step};
@@ -119,7 +119,7 @@ impl Session {
     }
 
     /// Takes the lock (unless this is only a look) and observes the host.
-    pub(crate) async fn open(&mut self, app: &Manifest, look_only: bool) -> Result<Observed, Cause> {
+    pub(crate) async fn open(&mut self, app: &Manifest, look_only: bool) -> Result<Observed, DeployError> {
         let lock = if look_only { None } else { Some(Duration::ZERO) };
         self.open_waiting(app, lock, &mut |_| ()).await
     }
@@ -130,16 +130,30 @@ impl Session {
         app: &Manifest,
         lock: Option<Duration>,
         waiting: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Observed, DeployError> {
+        let mut events = Vec::new();
+        let observed = self.observe(app, lock, waiting, &mut events).await;
+        observed.map_err(|cause| {
+            let current = preflight::current(&events);
+            DeployError::new(cause, current.as_ref().map_or(Live::NotSeen, Live::seen))
+        })
+    }
+
+    async fn observe(
+        &mut self,
+        app: &Manifest,
+        lock: Option<Duration>,
+        waiting: &mut (dyn FnMut(&str) + Send),
+        events: &mut Vec<Event>,
     ) -> Result<Observed, Cause> {
         let dirs: Vec<&RelPath> = app.entries().keys().filter(|p| app.is_dir(p)).collect();
         let script = steps::open(&self.run, &dirs, lock.map(|wait| wait.as_secs()));
-        let mut events = Vec::new();
         let mut told = false;
         let phase = self
             .first_phase("opening", script, |event| {
                 if matches!(&event, Event::Note(words) if words.as_slice() == ["waiting"]) {
                     if !std::mem::replace(&mut told, true) {
-                        waiting(&holder_in_words(&events));
+                        waiting(&holder_in_words(events));
                     }
                 } else {
                     events.push(event);
@@ -156,12 +170,12 @@ impl Session {
             })
         };
         if note("busy").is_some() {
-            return Err(Cause::Busy { host: self.host.clone(), holder: holder_in_words(&events) });
+            return Err(Cause::Busy { host: self.host.clone(), holder: holder_in_words(events) });
         }
         if let Some(tool) = note("missing-tool") {
             return Err(Cause::MissingTool { host: self.host.clone(), tool: printable(tool.as_bytes()) });
         }
-        if let Some(unfit) = preflight::unfit(&events) {
+        if let Some(unfit) = preflight::unfit(events) {
             let stderr = self.main.complaints().await;
             return Err(Cause::Unfit { host: self.host.clone(), unfit, stderr });
         }
@@ -169,9 +183,9 @@ impl Session {
             return Err(self.cause(failure).await);
         }
         let is_locked = |e: &Event| matches!(e, Event::Note(words) if words.as_slice() == ["locked"]);
-        self.running = events.iter().any(is_locked).then(|| holder_in_words(&events));
-        self.undurable = preflight::undurable(&events);
-        observed::parse(&events).map_err(|report| Cause::Report { host: self.host.clone(), report })
+        self.running = events.iter().any(is_locked).then(|| holder_in_words(events));
+        self.undurable = preflight::undurable(events);
+        observed::parse(events).map_err(|report| Cause::Report { host: self.host.clone(), report })
     }
 
     /// Observes the host once more, under the lock that this session has.
@@ -208,8 +222,13 @@ impl Session {
             return Err(self.cause(failure).await);
         }
         let mut findings = Findings::of(&events);
-        let noise = no_shell::noise(&self.connection).await.map_err(ConnectError::from)?;
-        findings.noise = noise;
+        findings.unwatched = self.watch.is_none();
+        findings.noise = match no_shell::noise(&self.connection).await {
+            Ok(noise) => noise.map_or(Noise::Silent, Noise::Prints),
+            // `MaxSessions` counts those that are open.
+            Err(russh::Error::ChannelOpenFailure(_)) => Noise::NotAsked,
+            Err(error) => return Err(ConnectError::from(error).into()),
+        };
         Ok(findings)
     }
 
@@ -291,26 +310,27 @@ impl Session {
     }
 
     /// The host sweeps, copies while the upload streams into the staging folder, puts the upload in, and lists all of
-    /// it, which is compared with the manifest.
+    /// it, which is compared with the manifest. Told to `stop`, it ends as soon as the host has heard of it.
     pub(crate) async fn place(
         &mut self,
         plan: &Arc<Plan>,
         steps: &[Step],
         source: &Arc<Source>,
         progress: &Progress,
+        stop: &watch::Sender<bool>,
     ) -> Result<(), Failure> {
         let script = steps::place(plan, steps, &self.names(plan.course()));
         let step = "preparing the release";
         self.main.send(&script).await.map_err(|e| lost(step, &e))?;
-        let (stop, stopped) = watch::channel(false);
         let sending = stream::archive(
             self.main.input(),
             Arc::clone(plan),
             Arc::clone(source),
-            stopped,
+            stop.subscribe(),
             progress.clone(),
         );
         let (mut tree, mut links, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+        let copied = AtomicBool::new(false);
         let (worked, sent) = {
             let working = self.wait(step, |event| match event {
                 Event::Section { name, bytes } => match name.as_str() {
@@ -322,6 +342,10 @@ impl Session {
                 Event::Note(words) if words.first().is_some_and(|w| w == "fail") => {
                     stop.send_replace(true);
                 }
+                Event::Note(words) if words.as_slice() == ["copied"] => {
+                    copied.store(true, Ordering::Relaxed);
+                    progress.phase("verifying");
+                }
                 Event::Note(_) => {}
             });
             tokio::pin!(sending, working);
@@ -331,7 +355,9 @@ impl Session {
                 sent = &mut sending => match sent {
                     Err(Cut::Connection(error)) => return Err(lost(step, &error)),
                     sent => {
-                        progress.phase("verifying");
+                        if let Some(base) = plan.base().filter(|_| !copied.load(Ordering::Relaxed)) {
+                            progress.copying(base);
+                        }
                         (working.await, Some(sent))
                     }
                 },

@@ -1,6 +1,6 @@
 //! `cutover log`: the audit log that is kept on the host.
 
-use super::{Answer, Say, current_line, open};
+use super::{Answer, Say, current_line, look};
 use crate::config::Target;
 use crate::error::DeployError;
 use crate::text::printable;
@@ -10,7 +10,7 @@ use crate::text::printable;
 /// # Errors
 /// If it cannot be read.
 pub async fn log(target: &Target, lines: usize, say: Say<'_>) -> Result<Answer, DeployError> {
-    let mut opened = open(target, true).await?;
+    let mut opened = look(target).await?;
     if opened.host.exists {
         for (line, _) in opened.log(lines).await? {
             say(&printable(&line));

@@ -17,6 +17,7 @@ mod unlock;
 mod verify;
 
 use std::future::Future;
+use std::time::Duration;
 
 use crate::config::Target;
 use crate::deploy::interrupted;
@@ -63,28 +64,33 @@ struct Opened {
     live: Live,
 }
 
-/// Connects and observes. Without `look_only` it has the lock, and the directory of `current` is durable.
-async fn open(target: &Target, look_only: bool) -> Result<Opened, DeployError> {
+/// Connects and observes, without the lock.
+async fn look(target: &Target) -> Result<Opened, DeployError> {
+    open(target, None, &mut |_| ()).await
+}
+
+/// Connects and observes. `lock` is how long to wait for the lock; with it the directory of `current` is durable.
+async fn open(target: &Target, lock: Option<Duration>, say: Say<'_>) -> Result<Opened, DeployError> {
     let opening = async {
         let mut session = Session::connect(target).await?;
-        let host = session.open(&Manifest::empty(), look_only).await?;
+        let mut waiting = |who: &str| say(&format!("waiting for another run: {who}"));
+        let host = session.open_waiting(&Manifest::empty(), lock, &mut waiting).await?;
         Ok((session, host))
     };
-    let (session, host) = unless_interrupted(opening, &Live::NotSeen).await?;
+    let (session, host) = unless_interrupted(opening, Live::NotSeen).await?;
     let live = Live::of(&host.current);
     Ok(Opened { session, host, live })
 }
 
 /// Does it, or stops at a signal. Only for what leaves nothing behind when it stops.
 async fn unless_interrupted<T>(
-    work: impl Future<Output = Result<T, Cause>>,
-    live: &Live,
+    work: impl Future<Output = Result<T, DeployError>>,
+    live: Live,
 ) -> Result<T, DeployError> {
-    let result = tokio::select! {
+    tokio::select! {
         result = work => result,
-        () = interrupted() => Err(Cause::Interrupted),
-    };
-    result.map_err(|cause| DeployError::new(cause, live.clone()))
+        () = interrupted() => Err(DeployError::new(Cause::Interrupted, live)),
+    }
 }
 
 /// The last line: what `current` points to.
@@ -131,10 +137,10 @@ impl Opened {
             });
             match phase.await {
                 Ok(()) => Ok(found),
-                Err(failure) => Err(session.cause(failure).await),
+                Err(failure) => Err(DeployError::new(session.cause(failure).await, live.clone())),
             }
         };
-        unless_interrupted(looking, &live).await
+        unless_interrupted(looking, live.clone()).await
     }
 
     /// A release's seal and what is there.

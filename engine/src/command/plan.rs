@@ -14,20 +14,20 @@ use crate::source::Source;
 /// # Errors
 /// If there is no plan.
 pub async fn plan(target: &Target, say: Say<'_>) -> Result<Answer, DeployError> {
-    let mut live = Live::NotSeen;
     let folder = target.source.clone();
     let scanning = async {
         let scan = tokio::task::spawn_blocking(move || Source::scan(&folder));
-        Ok(scan.await.map_err(std::io::Error::other)??)
+        let source = scan.await.map_err(|e| Cause::from(std::io::Error::other(e)))?;
+        Ok(source.map_err(Cause::from)?)
     };
-    let source = unless_interrupted(scanning, &live).await?;
+    let source = unless_interrupted(scanning, Live::NotSeen).await?;
     let looking = async {
         let mut session = Session::connect(target).await?;
         let host = session.open(source.manifest(), true).await?;
-        Ok::<_, Cause>((session, host))
+        Ok((session, host))
     };
-    let (session, host) = unless_interrupted(looking, &live).await?;
-    live = Live::of(&host.current);
+    let (session, host) = unless_interrupted(looking, Live::NotSeen).await?;
+    let live = Live::of(&host.current);
     let wish = Wish {
         now: ReleaseId::now(),
         used: Vec::new(),

@@ -1,5 +1,7 @@
 //! `cutover prune`: removes old releases.
 
+use std::time::Duration;
+
 use super::{Answer, Say, current_line, open};
 use crate::config::Target;
 use crate::deploy::{carry_out, signals_held};
@@ -11,8 +13,13 @@ use crate::plan::{self, Step};
 ///
 /// # Errors
 /// If a release that should go is still there.
-pub async fn prune(target: &Target, keep: usize, say: Say<'_>) -> Result<Answer, DeployError> {
-    let mut opened = open(target, false).await?;
+pub async fn prune(
+    target: &Target,
+    keep: usize,
+    wait: Duration,
+    say: Say<'_>,
+) -> Result<Answer, DeployError> {
+    let mut opened = open(target, Some(wait), say).await?;
     let course = plan::prune(&opened.host, keep).map_err(|refusal| opened.refused(refusal))?;
     if let Some(course) = course {
         let _ignore = signals_held();

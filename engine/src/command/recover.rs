@@ -1,5 +1,7 @@
 //! `cutover recover`: finishes or undoes what runs that died have left, and says which. A deploy does the same.
 
+use std::time::Duration;
+
 use super::{Answer, Say, current_line, open};
 use crate::config::Target;
 use crate::deploy::{carry_out, signals_held};
@@ -11,8 +13,8 @@ use crate::text::printable;
 ///
 /// # Errors
 /// If something is still left.
-pub async fn recover(target: &Target, say: Say<'_>) -> Result<Answer, DeployError> {
-    let mut opened = open(target, false).await?;
+pub async fn recover(target: &Target, wait: Duration, say: Say<'_>) -> Result<Answer, DeployError> {
+    let mut opened = open(target, Some(wait), say).await?;
     let course = plan::recover(&opened.host).map_err(|refusal| opened.refused(refusal))?;
     let mut found = false;
     if let Some(course) = course {

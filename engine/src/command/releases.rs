@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, Say, current_line, open};
+use super::{Answer, Say, current_line, look};
 use crate::config::Target;
 use crate::error::DeployError;
 use crate::history::{Event, Line};
@@ -16,7 +16,7 @@ use crate::text::printable;
 /// # Errors
 /// If the host cannot be looked at.
 pub async fn releases(target: &Target, say: Say<'_>) -> Result<Answer, DeployError> {
-    let mut opened = open(target, true).await?;
+    let mut opened = look(target).await?;
     let log = if opened.host.exists { opened.log(LOG_LINES).await? } else { Vec::new() };
     opened.session.close().await;
     let mut made = BTreeMap::new();

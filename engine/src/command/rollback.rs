@@ -1,10 +1,12 @@
 //! `cutover rollback`: back to an earlier release, by the tail of a deploy.
 
-use super::{Answer, Say, open};
+use std::time::Duration;
+
+use super::{Answer, Opened, Say, open};
 use crate::config::Target;
-use crate::deploy::{carry_out, signals_held};
+use crate::deploy::{self, signals_held};
 use crate::drift;
-use crate::error::DeployError;
+use crate::error::{Asked, DeployError};
 use crate::plan::{self, Refusal, Rollback};
 use crate::release::ReleaseId;
 
@@ -17,34 +19,45 @@ pub async fn rollback(
     target: &Target,
     wanted: Option<&ReleaseId>,
     verify: bool,
+    wait: Duration,
     say: Say<'_>,
 ) -> Result<Answer, DeployError> {
-    let mut opened = open(target, false).await?;
+    let mut opened = open(target, Some(wait), say).await?;
     let chosen = plan::rollback_target(&opened.host, wanted).map_err(|refusal| opened.refused(refusal))?;
-    let id = match chosen {
-        Rollback::To(id) => id,
-        Rollback::Already(id) => {
-            opened.session.close().await;
-            say(&format!("nothing to do: releases/{id} is live"));
-            return Ok(Answer::Yes);
-        }
+    let (Rollback::To(id) | Rollback::Already(id)) = &chosen;
+    let asked = Asked::Rollback { target: target.name.clone(), id: id.clone() };
+    let switched = async {
+        let course = match &chosen {
+            // That it is live is said only when it is durable: the run before may have failed to make it so.
+            Rollback::Already(id) => plan::stay_with(&opened.host, id),
+            Rollback::To(id) => {
+                opened.compare(id, verify).await?;
+                plan::rollback(&opened.host, id)
+            }
+        };
+        let course = opened.checked(course)?;
+        // From here on a signal waits: it is a matter of moments, and then the outcome is known.
+        let _ignore = signals_held();
+        let Opened { session, live, .. } = opened;
+        let same = format!("nothing to do: releases/{id} is live");
+        deploy::switch(target, session, &course, course.steps(), id, live, &same, say).await
     };
-    let (seal, tree) = opened.inspect(&id).await?;
-    let hashes = if verify { Some(opened.hashes(&id, &drift::to_hash(&seal, &tree)).await?) } else { None };
-    let drift = drift::compare(&seal, &tree, hashes.as_ref());
-    if !drift.is_none() {
-        return Err(opened.refused(Refusal::Damaged { id, paths: drift.to_string() }));
-    }
-    let course = opened.checked(plan::rollback(&opened.host, &id))?;
-    // From here on a signal waits: it is a matter of moments, and then the outcome is known.
-    let _ignore = signals_held();
-    let live = opened.live.clone();
-    let mut report = |_: &str| say(&format!("live: releases/{id}"));
-    let pending = carry_out(&mut opened.session, &course, course.steps(), &mut report, live).await?;
-    opened.session.undurable(&id.link_text()).iter().for_each(|warning| say(warning));
-    opened.session.close().await;
-    if let Some(cause) = pending {
-        say(&format!("live, cleanup pending: {cause}; current points to releases/{id}"));
+    let pending = switched.await.map_err(|error| error.of(asked))?;
+    if let Some(pending) = pending {
+        say(&format!("live, cleanup pending: {pending}"));
     }
     Ok(Answer::Yes)
+}
+
+impl Opened {
+    /// Refuses a release that is not what its seal says.
+    async fn compare(&mut self, id: &ReleaseId, verify: bool) -> Result<(), DeployError> {
+        let (seal, tree) = self.inspect(id).await?;
+        let hashes = if verify { Some(self.hashes(id, &drift::to_hash(&seal, &tree)).await?) } else { None };
+        let drift = drift::compare(&seal, &tree, hashes.as_ref());
+        if drift.is_none() {
+            return Ok(());
+        }
+        Err(self.refused(Refusal::Damaged { id: id.clone(), paths: drift.to_string() }))
+    }
 }

@@ -1,7 +1,7 @@
 //! `cutover status`: what is live, and what lies around.
 
 use super::releases::{LOG_LINES, state, story};
-use super::{Answer, Say, current_line, open};
+use super::{Answer, Say, current_line, look};
 use crate::config::Target;
 use crate::drift;
 use crate::error::DeployError;
@@ -14,7 +14,7 @@ use crate::text::printable;
 /// # Errors
 /// If the host cannot be looked at.
 pub async fn status(target: &Target, say: Say<'_>) -> Result<Answer, DeployError> {
-    let mut opened = open(target, true).await?;
+    let mut opened = look(target).await?;
     let log = if opened.host.exists { opened.log(LOG_LINES).await? } else { Vec::new() };
     let host = &opened.host;
     let address = &target.address;

@@ -22,7 +22,7 @@ pub async fn unlock(target: &Target, kill: bool, say: Say<'_>) -> Result<Answer,
         let host = session.open(&Manifest::empty(), held || unlocked.end == UnlockEnd::Free).await?;
         Ok((session, unlocked, host))
     };
-    let (session, unlocked, host) = unless_interrupted(unlocking, &Live::NotSeen).await?;
+    let (session, unlocked, host) = unless_interrupted(unlocking, Live::NotSeen).await?;
     let who = in_words(&unlocked);
     match unlocked.end {
         UnlockEnd::Held | UnlockEnd::Stays => {

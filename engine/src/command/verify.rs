@@ -1,6 +1,6 @@
 //! `cutover verify`: compares a release on the host with its seal, by hashes.
 
-use super::{Answer, Say, current_line, open};
+use super::{Answer, Say, current_line, look};
 use crate::config::Target;
 use crate::drift;
 use crate::error::DeployError;
@@ -17,7 +17,7 @@ pub async fn verify(
     wanted: Option<&ReleaseId>,
     say: Say<'_>,
 ) -> Result<Answer, DeployError> {
-    let mut opened = open(target, true).await?;
+    let mut opened = look(target).await?;
     let id = match wanted.or_else(|| plan::live_id(&opened.host)) {
         Some(id) if opened.host.releases.contains_key(id) => id.clone(),
         Some(id) => return Err(opened.refused(Refusal::NoSuchRelease(id.clone()))),

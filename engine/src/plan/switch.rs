@@ -65,6 +65,14 @@ pub fn rollback(host: &Observed, id: &ReleaseId) -> Result<Course, StepsError> {
     Course::new(Some(id.clone()), steps)
 }
 
+/// Stays with `id`, which is live, and makes that durable for certain. Removes nothing.
+///
+/// # Errors
+/// If the steps break a rule: a defect.
+pub fn stay_with(host: &Observed, id: &ReleaseId) -> Result<Course, StepsError> {
+    Course::new(Some(id.clone()), stay(id, barrier(host)).into())
+}
+
 /// Finishes or undoes what runs that died have left. `None` if nothing has to be done.
 ///
 /// # Errors

@@ -61,11 +61,13 @@ pub fn open(run: &Run, app_dirs: &[&RelPath], wait_s: Option<u64>) -> Vec<u8> {
     let unreadable = if run.skip_unreadable { "skip" } else { "refuse" };
     let mut out = format!("T={}\nD={durability}\nU={unreadable}\n{LIB}\n{LOCK}\n", run.token).into_bytes();
     let mut body = Vec::new();
-    body.extend_from_slice(b"say hello\nopen_tools\n");
+    body.extend_from_slice(format!("say hello\n{}open_tools\n", points(&path)).as_bytes());
     if let Some(wait_s) = wait_s {
         let holder = quoted(&run.holder);
+        // Who waits in vain, or is refused, is told what `current` is then.
         body.extend_from_slice(
-            format!("open_path {path}\nopen_lock {holder} {wait_s}\nopen_layout\n").as_bytes(),
+            format!("trap points EXIT\nopen_path {path}\nopen_lock {holder} {wait_s}\nopen_layout\n")
+                .as_bytes(),
         );
     } else {
         body.extend_from_slice(
@@ -95,10 +97,19 @@ fn look(app_dirs: &[&RelPath], out: &mut Vec<u8>) {
     out.extend_from_slice(b"end\n");
 }
 
+/// Says what `current` is, before anything else: see [`crate::preflight::current`].
+fn points(path: &str) -> String {
+    format!(
+        "points() {{ (cd -P -- {path} || exit; if [ -L current ]; then begin points; readlink current; end\n\
+         elif [ -e current ]; then say points other; else say points nowhere; fi) 2>/dev/null; }}\npoints\n"
+    )
+}
+
 /// The questions of `cutover check`.
 pub fn check(run: &Run) -> Vec<u8> {
     let path = quoted(&run.path);
-    format!("T={}\n{LIB}\n{CHECK}\nsay hello\n(check {path}) </dev/null\nsay phase $?\n", run.token)
+    let points = points(&path);
+    format!("T={}\n{LIB}\n{CHECK}\nsay hello\n{points}(check {path}) </dev/null\nsay phase $?\n", run.token)
         .into_bytes()
 }
 
@@ -163,7 +174,7 @@ pub fn place(plan: &Plan, steps: &[Step], names: &Names) -> Vec<u8> {
     out.extend_from_slice(b") </dev/null\ns=$? c=\nif [ $s = 0 ]; then (\n:\n");
     calls(steps.get(start..end).unwrap_or_default(), &mut out);
     out.extend_from_slice(
-        format!(") </dev/null & c=$!; fi\nx_upload {id} $s || s=1\n[ -z \"$c\" ] || wait \"$c\" || s=1\nif [ $s = 0 ]; then (\n:\n")
+        format!(") </dev/null & c=$!; fi\nx_upload {id} $s || s=1\n[ -z \"$c\" ] || wait \"$c\" || s=1\nif [ $s = 0 ]; then say copied; (\n:\n")
             .as_bytes(),
     );
     calls(steps.get(end..).unwrap_or_default(), &mut out);

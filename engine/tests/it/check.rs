@@ -51,6 +51,7 @@ const GOOD: &[&str] = &[
     "can syncfs",
     "cannot-reflink: cp: failed to clone",
     "flock",
+    "points: releases/20250101000000",
 ];
 
 fn with(from: &str, to: &[&str], durability: Durability) -> String {
@@ -72,6 +73,7 @@ fn judgements() {
     room: 2.0 GB, 60000 inodes
     path: /srv/app, owner app:web, mode 2775
     login shell: silent
+    current: releases/20250101000000
     exit code 0
     ");
     let first = |text: String| {
@@ -107,6 +109,7 @@ fn judgements() {
         ),
         with("exists", &["denied path"], Durability::Require),
         with("place", &["not-a-directory"], Durability::Require),
+        with("points", &["points other"], Durability::Require),
         judge(&[], Durability::Require),
     ]
     .map(first)
@@ -163,6 +166,10 @@ fn judgements() {
     exit code 1
 
     deploys do not work on web1:/srv/app
+    because: `current` is not a symbolic link
+    exit code 1
+
+    deploys do not work on web1:/srv/app
     because: the host did not try what it was asked to
     exit code 1
     ");
@@ -207,6 +214,7 @@ fn a_check_leaves_nothing_behind() {
     let ran = host.run("check", &[]);
     works(&ran);
     assert!(ran.stdout.contains("path: is to be made in "), "{ran:#?}");
+    assert!(ran.stdout.ends_with("\ncurrent: there is none yet\n"), "{ran:#?}");
     assert_eq!(names(host.dir.path()), before);
     fs::write(host.source().join("a"), "a").expect("write");
     host.deploy(&[]).live();
@@ -214,6 +222,7 @@ fn a_check_leaves_nothing_behind() {
     let ran = host.run("check", &[]);
     works(&ran);
     assert!(ran.stdout.contains("GNU tar "), "{ran:#?}");
+    assert!(ran.stdout.ends_with(&format!("\ncurrent: {}\n", host.current())), "{ran:#?}");
     // Even the deploy path's own time is only what making and removing one folder changes.
     let after = tree::read(&host.path(), true);
     assert_eq!(before.iter().skip(1).collect::<Vec<_>>(), after.iter().skip(1).collect::<Vec<_>>());
@@ -269,4 +278,17 @@ fn a_check_of_an_account_without_shell() {
     assert_eq!(ran.code, Some(1), "{ran:#?}");
     assert!(ran.stderr.contains("does not run commands"), "{ran:#?}");
     chmod(host.dir.path(), 0o700);
+}
+
+/// A host that allows one channel only: deploys work, and the check says what is missing.
+#[test]
+fn one_channel_only() {
+    let Some(host) = (Account { config: "MaxSessions 1", ..Account::default() }).start() else { return };
+    fs::write(host.source().join("a"), "a").expect("write");
+    let id = host.deploy(&[]).live();
+    let ran = host.run("check", &[]);
+    works(&ran);
+    assert!(ran.stdout.contains("\nnot watched: the host allows one channel a connection"), "{ran:#?}");
+    assert!(ran.stdout.contains("\nlogin shell: not asked"), "{ran:#?}");
+    assert!(ran.stdout.ends_with(&format!("\ncurrent: releases/{id}\n")), "{ran:#?}");
 }

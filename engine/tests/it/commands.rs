@@ -520,6 +520,9 @@ fn help_of_each() {
     Options:
           --verify
               Compare the content of every file too, by its hash
+
+          --wait <DURATION>
+              Wait for another run to end, so long at most: `90s`, `10m`, `1h30m`
     ");
     insta::assert_snapshot!(help("verify"), @r"
     Compare a release on the host with its seal, by the hashes of its files; changes nothing
@@ -546,6 +549,8 @@ fn help_of_each() {
 
     Arguments:
     Options:
+          --wait <DURATION>
+              Wait for another run to end, so long at most: `90s`, `10m`, `1h30m`
     ");
     insta::assert_snapshot!(help("prune"), @r"
     Remove old releases
@@ -563,6 +568,24 @@ fn help_of_each() {
     Options:
           --keep <N>
               How many releases remain; as in cutover.toml, and there 3, if not given. At least 2
+
+          --wait <DURATION>
+              Wait for another run to end, so long at most: `90s`, `10m`, `1h30m`
+    ");
+    insta::assert_snapshot!(help("unlock"), @r"
+    Say who holds the lock of the deploy path, and free it if its run is not alive any more
+
+    The lock ends with the last process of its run, so it is seldom stale. A run that is alive is left
+    alone.
+
+    Exit codes: 0 it is free; 1 it is held; 2 wrong usage or configuration.
+
+    Usage: cutover unlock [OPTIONS] [TARGET]
+
+    Arguments:
+    Options:
+          --kill
+              End the processes of the run that holds it
     ");
     insta::assert_snapshot!(help("log"), @r"
     Print the audit log that is kept on the host: who made what live, and instead of what
@@ -625,9 +648,39 @@ fn progress_is_on_standard_error_alone() {
 }
 
 #[test]
-fn progress_on_a_terminal() {
-    let Some((host, _)) = deployed(&["one"]) else { return };
-    write(&host.source(), "big", &"x".repeat(60_000_000));
+fn a_full_upload_relies_on_nothing() {
+    let Some((host, mut ids)) = deployed(&["one"]) else { return };
+    ids.push(host.deploy(&["--full"]).live());
+    assert_ne!(ids[0], ids[1], "a release of its own, though nothing changed");
+    insta::assert_snapshot!(told(&host, &ids, &host.run("log", &["-n", "1"])), @r"
+    ID2 deploy live=ID2 was=ID1 base=full at=TIME by SOMEONE
+    current: releases/ID2
+    exit 0
+    ");
+    host.assert_tidy();
+}
+
+/// The host copies for longer than the upload takes.
+#[test]
+fn progress_of_a_slow_copy() {
+    let tools = tempfile::tempdir().expect("tools");
+    fs::write(tools.path().join("cp"), "#!/bin/sh\nsleep 2\nexec /bin/cp \"$@\"\n").expect("shim");
+    crate::sshd::chmod(&tools.path().join("cp"), 0o755);
+    let path = std::path::PathBuf::from(format!("{}:/usr/bin:/bin", tools.path().display()));
+    let Some(host) = Host::start_with(Some(&path)) else { return };
+    write(&host.source(), "a", "one");
+    let first = host.deploy(&[]).live();
+    write(&host.source(), "a", "two");
+    let Some(text) = on_a_terminal(&host) else { return };
+    let at = |words: &str| text.rfind(words).unwrap_or_else(|| panic!("{words}: {text:?}"));
+    assert!(at("uploading") < at(&format!("copying {first}")), "{text:?}");
+    assert!(at(&format!("copying {first}")) < at("cutting over"), "{text:?}");
+    let verifying = text.find("verifying").unwrap_or(text.len());
+    assert!(at(&format!("copying {first}")) < verifying, "{text:?}");
+}
+
+/// What a deploy shows on a terminal, if there is a script(1) to make one.
+fn on_a_terminal(host: &Host) -> Option<String> {
     let command = format!(
         "'{}' deploy --config '{}/cutover.toml'",
         env!("CARGO_BIN_EXE_cutover"),
@@ -640,10 +693,18 @@ fn progress_on_a_terminal() {
         .output();
     let Ok(ran) = ran else {
         crate::skip("there is no script(1) to make a terminal");
-        return;
+        return None;
     };
     let text = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert_eq!(ran.status.code(), Some(0), "{text}");
+    Some(text)
+}
+
+#[test]
+fn progress_on_a_terminal() {
+    let Some((host, _)) = deployed(&["one"]) else { return };
+    write(&host.source(), "big", &"x".repeat(60_000_000));
+    let Some(text) = on_a_terminal(&host) else { return };
     assert!(text.contains("connecting to 127.0.0.1"), "{text}");
     assert!(
         text.contains("/60.00 MB, ") && text.contains(" MB/s, ") && text.contains(" of 1 file"),
@@ -652,4 +713,106 @@ fn progress_on_a_terminal() {
     // The bar is off the screen when the line is printed, and at the end.
     let (_, after) = text.rsplit_once(&format!("\u{1b}[2Klive: {}\r\n", host.current())).expect("the line");
     assert!(after.is_empty() || after.ends_with("\r\u{1b}[2K"), "{text:?}");
+}
+
+/// A host whose `sync` fails with these arguments while `fail` is there; two releases, and a third version to deploy.
+fn failing_sync(args: &str) -> Option<(Host, Vec<String>, tempfile::TempDir)> {
+    let tools = tempfile::tempdir().expect("tools");
+    let script = format!(
+        "#!/bin/sh\nif [ -e '{0}/fail' ] && [ \"$*\" = '{args}' ]; then echo 'sync: Input/output error' >&2; exit 1; fi\n\
+         exec /bin/sync \"$@\"\n",
+        tools.path().display()
+    );
+    fs::write(tools.path().join("sync"), script).expect("shim");
+    crate::sshd::chmod(&tools.path().join("sync"), 0o755);
+    let path = std::path::PathBuf::from(format!("{}:/usr/bin:/bin", tools.path().display()));
+    let host = Host::start_with(Some(&path))?;
+    let mut ids = Vec::new();
+    for text in ["one", "two", "three"] {
+        write(&host.source(), "index.html", text);
+        ids.push(host.deploy(&[]).live());
+    }
+    write(&host.source(), "index.html", "four");
+    fs::write(tools.path().join("fail"), "").expect("fail");
+    Some((host, ids, tools))
+}
+
+/// What to do next depends on what was asked for: after a failed rollback nobody wants to deploy.
+#[test]
+fn hints_of_each() {
+    let Some((host, ids, tools)) = failing_sync("-f -- .") else { return };
+    let failed = |command: &str, args: &[&str]| {
+        let ran = host.run(command, args);
+        // Not the phases of a deploy, which are no part of this.
+        let stderr = ran.stderr.lines().skip_while(|l| !l.starts_with("error:"));
+        let stderr = stderr.map(|l| format!("{l}\n")).collect();
+        told(&host, &ids, &Ran { stderr, ..ran })
+    };
+    insta::assert_snapshot!(failed("deploy", &[]), @r"
+    error: making the release durable failed on 127.0.0.1:DIR/srv/my app: sync: Input/output error
+    hint: run the deploy again: it takes away what this one left
+    state: not live; current still points to releases/ID3
+    exit 1
+    ");
+    insta::assert_snapshot!(failed("rollback", &[]), @r"
+    error: making the release durable failed on 127.0.0.1:DIR/srv/my app: sync: Input/output error
+    hint: run `cutover rollback test ID2` again
+    state: not live; current still points to releases/ID3
+    exit 1
+    ");
+    insta::assert_snapshot!(failed("prune", &["--keep", "2"]), @r"
+    error: making the release durable failed on 127.0.0.1:DIR/srv/my app: sync: Input/output error
+    hint: run it again
+    state: current points to releases/ID3
+    exit 1
+    ");
+    fs::write(host.path().join(".cutover/unfinished/20200101000000"), "").expect("note");
+    insta::assert_snapshot!(failed("recover", &[]), @r"
+    error: making the release durable failed on 127.0.0.1:DIR/srv/my app: sync: Input/output error
+    hint: run it again
+    state: current points to releases/ID3
+    exit 1
+    ");
+    fs::remove_file(tools.path().join("fail")).expect("rm");
+    assert_eq!(host.run("recover", &[]).code, Some(0));
+    // What only looks.
+    fs::write(tools.path().join("find"), "#!/bin/sh\nexit 1\n").expect("shim");
+    crate::sshd::chmod(&tools.path().join("find"), 0o755);
+    insta::assert_snapshot!(failed("status", &[]), @r"
+    error: looking at what is on the host failed on 127.0.0.1:DIR/srv/my app
+    hint: run it again
+    state: current points to releases/ID3
+    exit 1
+    ");
+    for command in ["releases", "plan", "verify", "log"] {
+        assert_eq!(failed(command, &[]), failed("status", &[]), "{command}");
+    }
+    let source = host.source();
+    fs::remove_dir_all(&source).expect("rm");
+    insta::assert_snapshot!(failed("deploy", &[]), @r"
+    error: cannot read DIR/source: No such file or directory (os error 2)
+    hint: build the application first, or name the folder with `source` in cutover.toml
+    state: not live; `current` on the host was not touched
+    exit 1
+    ");
+    insta::assert_snapshot!(failed("plan", &[]), @r"
+    error: cannot read DIR/source: No such file or directory (os error 2)
+    hint: build the application first, or name the folder with `source` in cutover.toml
+    state: `current` on the host was not touched
+    exit 1
+    ");
+}
+
+#[test]
+fn no_id_is_newer_than_a_name_that_is_no_date() {
+    let Some((host, ids)) = deployed(&["one"]) else { return };
+    fs::create_dir(host.path().join("releases/99999999999999")).expect("mkdir");
+    write(&host.source(), "index.html", "two");
+    let ran = host.run("plan", &[]);
+    insta::assert_snapshot!(told(&host, &ids, &ran), @r"
+    error: 127.0.0.1:DIR/srv/my app: release 99999999999999 is not a date, no id can be newer
+    hint: rename what is called 99999999999999 in releases/ and in .cutover/ on the host
+    state: current points to releases/ID1
+    exit 1
+    ");
 }

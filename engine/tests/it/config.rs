@@ -202,6 +202,9 @@ fn help() {
       -v, --verbose
               Print the plan before it is carried out
 
+          --full
+              Upload everything again, and copy nothing that is on the host
+
           --wait <DURATION>
               Wait for another run to end, so long at most: `90s`, `10m`, `1h30m`
 

@@ -6,7 +6,7 @@ use cutover::history::{Event, Record};
 use cutover::manifest::Manifest;
 use cutover::plan::{
     Course, Refusal, Rollback, Step, StepsError, Wish, check, complete_releases, live_id, plan, previous,
-    prune, recover, rollback, rollback_target,
+    prune, recover, rollback, rollback_target, stay_with,
 };
 use cutover::release::ReleaseId;
 use cutover::remote::observed::{Base, Current, Observed};
@@ -191,6 +191,16 @@ fn the_courses() {
     report live
     mark as live (durable)
     log
+    ");
+    let course = stay_with(&three(3, 2), &id(3)).expect("a course");
+    insta::assert_snapshot!(steps(&course), @r"
+    stay with 20250101000003, which is live
+    temporary link
+    barrier: sync -f .
+    rename onto current
+    sync the directory of current
+    report nothing to do
+    mark as live (durable)
     ");
     let course = prune(&three(1, 2), 2).expect("a course").expect("one to remove");
     insta::assert_snapshot!(steps(&course), @r"

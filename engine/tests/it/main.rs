@@ -30,8 +30,8 @@ mod preflight;
 mod quoting;
 mod release;
 mod room;
-mod run_time;
 mod round_trips;
+mod run_time;
 mod secrets;
 mod shared;
 

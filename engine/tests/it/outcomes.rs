@@ -2,8 +2,9 @@
 //! once. A `sync` that stops where it is told to makes the points exact.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +41,9 @@ impl Stops {
         };
         let at = |name: &str| tools.path().join(name).display().to_string();
         let script = format!(
-            "#!/bin/sh\nif [ -e '{stop}' ] && [ \"$*\" = \"$(cat '{stop}')\" ]; then : >'{there}'\n\
+            "#!/bin/sh\nprintf '%s\\n' \"$*\" >>'{log}'\nif [ -e '{stop}' ] && [ \"$*\" = \"$(cat '{stop}')\" ]; then : >'{there}'\n\
              while [ -e '{stop}' ]; do sleep 0.05; done; fi\nexec {real} \"$@\"\n",
+            log = at("log"),
             stop = at("stop"),
             there = at("there"),
             real = real.display(),
@@ -63,11 +65,32 @@ impl Stops {
 
     /// Starts a deploy and waits until it is at the point.
     fn deploy_up_to(&self, point: &str) -> Running {
-        let _ = fs::remove_file(self.tools.path().join("there"));
+        self.up_to(point, "deploy", &[])
+    }
+
+    /// The same with any command.
+    fn up_to(&self, point: &str, command: &str, args: &[&str]) -> Running {
+        for old in ["there", "log"] {
+            let _ = fs::remove_file(self.tools.path().join(old));
+        }
         fs::write(self.tools.path().join("stop"), point).expect("write");
-        let running = self.host.start_deploy(&[]);
+        let running = self.host.start_command(command, args);
         self.wait_there();
         running
+    }
+
+    /// What was synced since the last command was started.
+    fn synced(&self) -> String {
+        fs::read_to_string(self.tools.path().join("log")).expect("log")
+    }
+
+    /// Three releases, the newest live.
+    fn deploy_two_more(&self) -> Vec<String> {
+        for text in ["two", "three"] {
+            fs::write(self.host.source().join("a"), text).expect("write");
+            self.host.deploy(&[]).live();
+        }
+        self.host.releases()
     }
 
     fn wait_there(&self) {
@@ -124,6 +147,24 @@ fn a_signal_before_the_cutover() {
         assert!(start.elapsed() < Duration::from_secs(15));
         stops.go();
     }
+    stops.assert_next("three");
+}
+
+/// The host is stuck, so nothing can be removed: a first signal waits for it, not for long, and a second one does not.
+#[test]
+fn a_second_signal_before_the_cutover_ends_at_once() {
+    let Some(stops) = Stops::start() else { return };
+    let mut running = stops.deploy_up_to(INTEND);
+    signal("-INT", &running.0.id().to_string());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(running.0.try_wait().expect("wait").is_none(), "it removes what it has begun");
+    let start = Instant::now();
+    signal("-INT", &running.0.id().to_string());
+    let ran = running.finish();
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert_eq!(last_line(&ran), format!("state: not live; current still points to {}", stops.first));
+    stops.go();
     stops.assert_next("three");
 }
 
@@ -283,7 +324,14 @@ fn two_at_once_from_two_machines() {
         let who = format!("process {}, since ", first.0.id());
         assert!(busy.stderr.contains("another deploy is running") && busy.stderr.contains(&who), "{busy:#?}");
         assert!(busy.stderr.contains(" s), token c"), "{busy:#?}");
-        assert!(last_line(&busy).starts_with("state: "), "{busy:#?}");
+        let points = format!("current points to {}", stops.first);
+        assert_eq!(last_line(&busy), format!("state: not live; {points}"), "{busy:#?}");
+        for command in ["rollback", "recover", "prune"] {
+            let busy = stops.host.run(command, &[]);
+            assert_eq!(busy.code, Some(1), "{busy:#?}");
+            assert!(busy.stderr.contains("\nhint: wait for it to end (--wait 10m"), "{busy:#?}");
+            assert!(last_line(&busy).ends_with(&points), "{busy:#?}");
+        }
         let held = stops.host.run("unlock", &[]);
         assert_eq!(held.code, Some(1), "{held:#?}");
         assert!(held.stderr.contains(&who) && held.stderr.contains("; it is alive"), "{held:#?}");
@@ -297,6 +345,27 @@ fn two_at_once_from_two_machines() {
         assert!(other.stdout.contains(&format!("nothing to do: releases/{one}")), "{other:#?}");
         stops.assert_next("three");
     }
+}
+
+#[test]
+fn who_changes_something_may_wait() {
+    let Some(stops) = Stops::start() else { return };
+    stops.deploy_two_more();
+    for (n, command) in ["rollback", "recover", "prune"].iter().enumerate() {
+        fs::write(stops.host.source().join("a"), format!("version {n}")).expect("write");
+        let deploying = stops.deploy_up_to(BARRIER);
+        let mut waiting = stops.host.start_command(command, &["--wait", "1m"]);
+        let mut out = BufReader::new(waiting.0.stdout.take().expect("its output"));
+        let mut said = String::new();
+        out.read_line(&mut said).expect("a line");
+        assert!(said.starts_with("waiting for another run: "), "{command}: {said}");
+        stops.go();
+        let id = deploying.finish().live();
+        out.read_to_string(&mut said).expect("the rest");
+        assert_eq!(waiting.finish().code, Some(0), "{command}: {said}");
+        assert_eq!(stops.host.current() == format!("releases/{id}"), *command != "rollback", "{said}");
+    }
+    stops.assert_next("last");
 }
 
 #[test]
@@ -416,6 +485,122 @@ fn a_connection_that_is_lost_in_the_cutover_is_settled_over_another() {
     wait_until("the lock", || stops.host.run("unlock", &[]).code == Some(0));
     stops.go();
     stops.assert_next("three");
+}
+
+#[test]
+fn a_rollback_is_settled_too() {
+    let Some(stops) = Stops::start() else { return };
+    let ids = stops.deploy_two_more();
+    let proxy = Proxy::before(&stops.host);
+    let running = stops.up_to(BARRIER, "rollback", &[]);
+    proxy.cut();
+    std::thread::sleep(Duration::from_millis(500));
+    stops.go();
+    let ran = running.finish();
+    assert_eq!(ran.live(), ids[1]);
+    assert!(
+        last_line(&ran).starts_with("live, cleanup pending: ") && last_line(&ran).ends_with(&ids[1]),
+        "{ran:#?}"
+    );
+    assert_eq!(stops.host.current(), format!("releases/{}", ids[1]));
+    // The first run's sync of its rename may have failed, for all we know: what is reported is a rename of our own.
+    assert_eq!(stops.synced().matches("-f -- .\n.\n").count(), 2, "{}", stops.synced());
+    stops.host.assert_tidy();
+}
+
+/// The run before may have failed to make its rename durable, and a sync that failed is not made good by a later one.
+#[test]
+fn a_rollback_to_what_is_live_is_a_rename() {
+    let Some(stops) = Stops::start() else { return };
+    let before = fs::symlink_metadata(stops.host.path().join("current")).expect("current");
+    fs::remove_file(stops.tools.path().join("log")).expect("log");
+    let id = stops.first.trim_start_matches("releases/");
+    let ran = stops.host.run("rollback", &[id]);
+    assert_eq!(ran.stdout, format!("nothing to do: releases/{id} is live\n"), "{ran:#?}");
+    assert!(stops.synced().contains("-f -- .\n.\n"), "barrier, then the directory: {}", stops.synced());
+    let after = fs::symlink_metadata(stops.host.path().join("current")).expect("current");
+    assert_ne!(before.ino(), after.ino(), "a fresh link");
+    stops.host.assert_tidy();
+}
+
+/// Ctrl-C, SIGTERM and SIGHUP of the other commands: before what is durable they wait, after it they end.
+#[test]
+fn signals_of_the_other_commands() {
+    let Some(stops) = Stops::start() else { return };
+    let ids = stops.deploy_two_more();
+    let ended = |point: &str, command: &str, args: &[&str]| {
+        let mut running = stops.up_to(point, command, args);
+        signal("-INT", &running.0.id().to_string());
+        if point == BARRIER {
+            std::thread::sleep(Duration::from_millis(300));
+            assert!(running.0.try_wait().expect("wait").is_none(), "{command} waits");
+            stops.go();
+            return running.finish();
+        }
+        let ran = running.finish();
+        stops.go();
+        wait_until("the lock", || stops.host.run("unlock", &[]).code == Some(0));
+        ran
+    };
+    let ran = ended(BARRIER, "rollback", &[]);
+    assert_eq!(ran.live(), ids[1]);
+    let ran = ended(MARK, "rollback", &[&ids[2]]);
+    assert_eq!(ran.live(), ids[2]);
+    let pending = format!("live, cleanup pending: interrupted; current points to releases/{}", ids[2]);
+    assert_eq!(last_line(&ran), pending);
+
+    let unfinished = || {
+        let note = stops.host.path().join(".cutover/unfinished/20200101000000");
+        fs::write(note, "").expect("note");
+    };
+    let interrupted = |ran: &Ran| {
+        assert_eq!(ran.code, Some(1), "{ran:#?}");
+        assert!(ran.stderr.starts_with("error: interrupted\nhint: run it again\n"), "{ran:#?}");
+        assert_eq!(last_line(ran), format!("state: current points to releases/{}", ids[2]));
+    };
+    unfinished();
+    let ran = ended(BARRIER, "recover", &[]);
+    assert!(ran.code == Some(0) && ran.stdout.starts_with("undone: releases/20200101000000"), "{ran:#?}");
+    unfinished();
+    interrupted(&ended(MARK, "recover", &[]));
+    // The host had been told to finish it.
+    assert!(stops.host.run("recover", &[]).stdout.starts_with("nothing to recover\n"));
+
+    interrupted(&ended(MARK, "prune", &["--keep", "2"]));
+    assert_eq!(stops.host.releases(), ids[1..]);
+    fs::write(stops.host.source().join("a"), "four").expect("write");
+    let four = stops.host.deploy(&[]).live();
+    let ran = ended(BARRIER, "prune", &["--keep", "2"]);
+    assert_eq!(
+        (ran.code, last_line(&ran)),
+        (Some(0), format!("current: releases/{four}").as_str()),
+        "{ran:#?}"
+    );
+    stops.assert_next("last");
+}
+
+/// What a deploy has begun is taken away again, if the host answers.
+#[test]
+fn a_signal_in_the_upload() {
+    let Some(host) = Host::start() else { return };
+    fs::write(host.source().join("a"), "one").expect("write");
+    let first = host.deploy(&[]).live();
+    fs::write(host.source().join("b"), "x".repeat(300_000_000)).expect("write");
+    let running = host.start_deploy(&[]);
+    let staging = host.path().join(".cutover/staging");
+    wait_until("the upload", || {
+        crate::sshd::names(&staging).first().is_some_and(|id| staging.join(id).join("tree/b").exists())
+    });
+    signal("-INT", &running.0.id().to_string());
+    let ran = running.finish();
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("\nerror: interrupted\nhint: run the deploy again"), "{ran:#?}");
+    assert_eq!(last_line(&ran), format!("state: not live; current still points to releases/{first}"));
+    assert_eq!(host.releases(), [first]);
+    assert!(crate::sshd::names(&staging).is_empty());
+    fs::remove_file(host.source().join("b")).expect("rm");
+    assert_eq!(host.run("recover", &["--wait", "20s"]).code, Some(0));
+    host.assert_tidy();
 }
 
 /// Nothing arrives any more, and neither side gets to know: the host finds out by itself.

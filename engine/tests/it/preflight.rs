@@ -16,6 +16,16 @@ fn refused(host: &Host, words: &str) {
     assert!(ran.stderr.contains(words), "{words}: {ran:#?}");
     assert!(ran.stderr.contains("error: 127.0.0.1:/") && ran.stderr.contains("\nhint: "), "{ran:#?}");
     assert_eq!(names(&host.path().join("releases")), before);
+    let last = ran.stderr.lines().last().unwrap_or_default();
+    match fs::read_link(host.path().join("current")) {
+        Ok(text) => assert!(last.ends_with(&format!("points to {}", text.display())), "{ran:#?}"),
+        Err(_) => assert!(
+            ["there is no `current` yet", "`current` on the host was not touched"]
+                .iter()
+                .any(|state| last == format!("state: not live; {state}")),
+            "{ran:#?}"
+        ),
+    }
 }
 
 fn deployer() -> Option<Host> {

@@ -158,7 +158,7 @@ impl Host {
         self.start_command("deploy", args)
     }
 
-    fn start_command(&self, command: &str, args: &[&str]) -> Running {
+    pub(crate) fn start_command(&self, command: &str, args: &[&str]) -> Running {
         let child = Command::new(env!("CARGO_BIN_EXE_cutover"))
             .arg(command)
             .args(args)
