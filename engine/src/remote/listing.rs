@@ -201,7 +201,7 @@ pub fn parse_items(dir: &[u8], bytes: &[u8]) -> Option<Vec<Item>> {
             name.push(b'/');
             let last = path.get(at + 3..)?;
             // What comes back here goes into scripts again, so it has to be one name.
-            if last.is_empty() || last.iter().any(|b| matches!(b, b'/' | 0)) {
+            if matches!(last, b"" | b"." | b"..") || last.iter().any(|b| matches!(b, b'/' | 0)) {
                 return None;
             }
             name.extend_from_slice(last);

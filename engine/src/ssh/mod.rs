@@ -6,7 +6,8 @@
 
 mod auth;
 mod host_key;
-pub(crate) mod no_shell;
+#[doc(hidden)]
+pub mod no_shell;
 pub mod shell;
 
 use std::borrow::Cow;

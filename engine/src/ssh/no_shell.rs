@@ -2,6 +2,8 @@
 //!
 //! Accounts may be limited to file transfer or to git, have a login shell that only says no, or a start-up file that
 //! ends or replaces the shell even where there is no terminal.
+//!
+//! Public for its fuzz target only.
 
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ const INPUT_OPEN: Duration = Duration::from_secs(1);
 /// What an account says that has no shell fits into this many times over.
 const SAID_BYTES_MAX: usize = 64 * 1024;
 /// Printed by any shell that runs what it is told.
-const WORD: &str = "cutover-runs-commands";
+pub const WORD: &str = "cutover-runs-commands";
 /// The first packet of SFTP: length, SSH_FXP_INIT, version 3. To a shell that runs `echo` it is input nobody reads.
 const SFTP_INIT: &[u8] = &[0, 0, 0, 5, 1, 0, 0, 0, 3];
 /// The type of the answer to it, at the fifth byte.
@@ -25,17 +27,17 @@ const SFTP_VERSION: u8 = 2;
 
 /// What came back for one command, as bytes that the login shell may have added to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// Standard output.
-    pub(crate) out: Vec<u8>,
+    pub out: Vec<u8>,
     /// The error stream.
-    pub(crate) errors: Vec<u8>,
+    pub errors: Vec<u8>,
     /// The exit status, if it ended with one.
-    pub(crate) status: Option<u32>,
+    pub status: Option<u32>,
     /// Whether the host refused to start anything.
-    pub(crate) refused: bool,
+    pub refused: bool,
     /// Whether it neither ended nor said enough in time.
-    pub(crate) hangs: bool,
+    pub hangs: bool,
 }
 
 /// Starts `command` with `input` and waits for its end, not for long.
@@ -88,7 +90,11 @@ pub(crate) async fn why(connection: &Connection) -> Option<String> {
 
 /// What the account's shell prints without being asked, in one line.
 pub(crate) async fn noise(connection: &Connection) -> Result<Option<String>, russh::Error> {
-    let answer = ask(connection, &format!("echo {WORD}"), b"").await?;
+    Ok(unasked(&ask(connection, &format!("echo {WORD}"), b"").await?))
+}
+
+/// The same from what came back.
+pub fn unasked(answer: &Answer) -> Option<String> {
     let lines = answer.out.split(|b| *b == b'\n').chain(answer.errors.split(|b| *b == b'\n'));
     let said: Vec<String> = lines
         .map(<[u8]>::trim_ascii)
@@ -96,11 +102,11 @@ pub(crate) async fn noise(connection: &Connection) -> Result<Option<String>, rus
         .take(3)
         .map(printable)
         .collect();
-    Ok((!said.is_empty()).then(|| said.join("; ")))
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
-/// The same from what came back.
-fn reason(answer: &Answer) -> Option<String> {
+/// Why the account does not run commands, from what came back.
+pub fn reason(answer: &Answer) -> Option<String> {
     let has_word = answer.out.windows(WORD.len()).any(|w| w == WORD.as_bytes());
     if has_word {
         return None;
