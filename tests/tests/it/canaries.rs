@@ -227,8 +227,8 @@ fn every_promise_has_its_canary() {
     previous_intact: 23, alone: 
     shared_intact: 3, alone: rm-through-link.sh seed-shared.sh tar-through-link.sh
     retention: 9, alone: keeps-all.sh
-    recoverable: 1, alone: stale-link.sh
-    failed_is_failed: 1, alone: ignores-failure.sh
+    recoverable: 2, alone: lock-leaks.sh stale-link.sh
+    failed_is_failed: 3, alone: ignores-failed-sync.sh ignores-failure.sh retries-sync.sh
     ");
 }
 
@@ -909,6 +909,45 @@ fn ignoring_that_the_upload_failed() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
         broken runs: failed_is_failed
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        ");
+    }
+}
+
+#[test]
+fn ignoring_that_a_sync_failed() {
+    let options = ["--keep", "3", "--faults", "96"];
+    if let Some(verdicts) = script("ignores-failed-sync.sh").small_app().options(&options).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken runs: failed_is_failed
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        ");
+    }
+}
+
+#[test]
+fn trying_a_failed_sync_again() {
+    let options = ["--keep", "3", "--faults", "96"];
+    if let Some(verdicts) = script("retries-sync.sh").small_app().options(&options).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken runs: failed_is_failed
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        ");
+    }
+}
+
+#[test]
+fn a_lock_that_outlives_its_holder() {
+    let options = ["--keep", "3", "--recoveries", "24"];
+    if let Some(verdicts) = script("lock-leaks.sh").small_app().options(&options).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken runs: recoverable
         not asked live: shared_intact
         not asked posix: shared_intact
         ");
