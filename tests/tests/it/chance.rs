@@ -78,12 +78,12 @@ pub(crate) fn try_kept<T: DeserializeOwned>(
     files.sort();
     assert!(!files.is_empty());
     for file in files {
-        let text = fs::read_to_string(&file).unwrap();
-        let case: T = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+        let (text, name) = (fs::read_to_string(&file).unwrap(), file.display());
+        let case: T = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let story = story(&case);
-        assert!(!story.contains('\n') && !story.is_empty(), "{file:?}: one line of story");
+        assert!(!story.contains('\n') && !story.is_empty(), "{name}: one line of story");
         if let Some(complaint) = complaint(&case) {
-            panic!("{}: {story}\n{complaint}", file.display());
+            panic!("{name}: {story}\n{complaint}");
         }
     }
 }
