@@ -201,8 +201,8 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     pub recoveries: Option<u32>,
 
-    /// How many faults (EIO, ENOSPC, kills …) to try in the middle of a deploy, chosen at random; `all`: EIO and ENOSPC
-    /// at every operation, in minutes; 0 asks nothing about failures [default: 96 for Cutover with
+    /// How many faults (EIO, ENOSPC, kills …) to try, chosen at random, in the middle of the second deploy and of the first
+    /// that removes a release; `all`: EIO and ENOSPC at every operation, in minutes; 0 asks nothing about failures [default: 96 for Cutover with
     /// the bundled application, else 0]
     #[arg(long, value_name = "N", value_parser = faults)]
     pub faults: Option<Faults>,

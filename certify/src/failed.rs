@@ -1,7 +1,7 @@
 //! Failures: deploys on a disk that fails, and what the tool makes of it.
 //!
-//! One deploy is done again and again, each time with one fault: the second of the recorded history, on the disk as the
-//! first had left it. A run may fail, with `current` on a complete release that was permitted; or it may succeed, and then
+//! Two deploys are done again and again, each time with one fault, on the disk as the deploy before had left it: the second
+//! of the recorded history, and the first that removes a release that had been live. A run may fail, with `current` on a complete release that was permitted; or it may succeed, and then
 //! everything has to be right, power losses included: what a failed sync did not make durable must not be
 //! reported as live. Promises that the tool breaks without any fault are not held against it again. A run in
 //! which no fault happened does not count.
@@ -10,9 +10,9 @@ use std::fmt::Write as _;
 
 use fastrand::Rng;
 use simfs::fault::{Calls, Fault, Schedule, When};
-use simfs::{Errno, Fs, MarkKind, OpKind, Seq, View};
+use simfs::{Errno, Fs, MarkKind, Seq, View};
 
-use crate::judge::{Past, Pasts, Promise, Tried, Verdict};
+use crate::judge::{Past, Pasts, Promise, Tried, Verdict, first_to_remove};
 use crate::record::{Plan, RecordError, Recording};
 use crate::recover::Outcome;
 use crate::rerun::{Fate, Reruns, Start, Step, WhenHanging, verdict};
@@ -35,8 +35,21 @@ const FOLLOWED_ONE_IN: usize = 16;
 pub enum Faults {
     /// `EIO` and `ENOSPC` at every operation, and some rarer faults.
     All,
-    /// So many of all of these, chosen at random.
+    /// So many of all of these, chosen at random, for all deploys together.
     Some(u32),
+}
+
+impl Faults {
+    /// What of it goes to deploy `at` of `of`.
+    fn share(self, at: usize, of: usize) -> Self {
+        match self {
+            Self::All => Self::All,
+            Self::Some(most) => {
+                let (at, of) = (at as u32, of as u32);
+                Self::Some(most / of + u32::from(at < most % of))
+            }
+        }
+    }
 }
 
 /// A fault to try.
@@ -46,7 +59,16 @@ struct Job {
     followed: bool,
 }
 
-/// Lets one deploy fail in many ways. None when it was interrupted.
+/// A deploy that is to fail.
+struct Target {
+    deploy: u32,
+    /// The op before it.
+    at: Seq,
+    /// It removes a release that had been live.
+    removes: bool,
+}
+
+/// Lets deploys fail in many ways. None when it was interrupted.
 ///
 /// # Errors
 /// A run could not be made.
@@ -59,53 +81,46 @@ pub fn failed_is_failed(
     interrupted: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Outcome>, RecordError> {
     let reruns = Reruns { plan, scenario: &recording.scenario, interrupted, tick };
-    let Some((deploy, disk, past)) = starting_point(recording) else {
+    let targets = targets(recording);
+    if targets.is_empty() {
         let why = "no deploy began after another one had ended".to_owned();
         return Ok(Some(Outcome { verdict: Verdict::NotAsked { why }, tried: Vec::new() }));
-    };
-    let usual = reruns.run(disk(), past.clone(), &[Step::deploy(deploy)])?;
-    if interrupted() {
-        return Ok(None);
     }
+    let (mut fates, mut tried) = (Vec::new(), Vec::new());
+    for (at, target) in targets.iter().enumerate() {
+        let share = faults.share(at, targets.len());
+        if share == Faults::Some(0) {
+            continue;
+        }
+        let (came_of_it, what) = fail(target, recording, &reruns, share, seed)?;
+        if interrupted() {
+            return Ok(None);
+        }
+        fates.extend(came_of_it);
+        tried.extend(what);
+    }
+    Ok(Some(Outcome { verdict: verdict(&fates), tried }))
+}
+
+/// Lets one deploy fail in many ways.
+fn fail(
+    target: &Target,
+    recording: &Recording,
+    reruns: &Reruns<'_>,
+    faults: Faults,
+    seed: u64,
+) -> Result<(Vec<(Start, Fate)>, Option<Tried>), RecordError> {
+    let deploy = target.deploy;
+    let past = Pasts::new(&recording.trace, &recording.scenario).at(target.at);
+    let disk = || disk_at(recording, target.at);
+    let usual = reruns.run(disk(), past.clone(), &[Step::deploy(deploy)])?;
     if usual.runs.iter().any(|(_, run)| run.ended != Ended::Exit(0)) {
         let why = format!("deploy {deploy} did not succeed a second time, without any fault");
-        return Ok(Some(Outcome { verdict: Verdict::Unknown { why }, tried: Vec::new() }));
+        return Ok((vec![(Start::default(), Fate::Unknown(why))], None));
     }
     let but = usual.broken();
-    let (jobs, what) = jobs(&usual.trace, deploy, faults, seed);
-    let done = reruns.each(&jobs, |job| {
-        let first =
-            Step { faults: job.faults.clone(), when_hanging: job.when_hanging, ..Step::deploy(deploy) };
-        let next = job.followed && (deploy as usize) < plan.sources.len();
-        let steps = if next { vec![first, Step::deploy(deploy + 1)] } else { vec![first] };
-        let ran = reruns.run(disk(), past.clone(), &steps)?;
-        let Some(hit) = ran.hits.first() else { return Ok(None) };
-        let mut lines = vec![match job.when_hanging {
-            None => format!("deploy {deploy} met {hit}"),
-            Some(WhenHanging::KillClient) => format!("the client of deploy {deploy} was killed during {hit}"),
-            Some(WhenHanging::CutConnections) => {
-                format!("the connections of deploy {deploy} were cut during {hit}")
-            }
-        }];
-        if let [_, again, ..] = &ran.hits[..] {
-            lines.push(format!("and more of it, first {again}"));
-        }
-        let ended = |at: usize| match ran.runs.get(at).map(|(_, run)| &run.ended) {
-            Some(Ended::Exit(status)) => format!("exit status {status}"),
-            Some(Ended::Killed) => "being killed".to_owned(),
-            _ => "no end".to_owned(),
-        };
-        let mut although = format!("it ended with {}", ended(0));
-        if next {
-            let _ = write!(although, ", and deploy {} after it, undisturbed, with {}", deploy + 1, ended(1));
-        }
-        let failed_after = next && ran.runs.get(1).is_some_and(|(_, run)| run.ended != Ended::Exit(0));
-        let fate = if failed_after { ran.fate() } else { ran.promises(&but, &although) };
-        Ok(Some((Start { lines, at: hit.op, survived: Vec::new() }, fate)))
-    })?;
-    if interrupted() {
-        return Ok(None);
-    }
+    let (jobs, what) = jobs(usual.trace.last(), target, faults, seed);
+    let done = reruns.each(&jobs, |job| try_job(job, deploy, disk(), past.clone(), reruns, &but))?;
     let none = done.iter().filter(|done| done.is_none()).count();
     let fates: Vec<(Start, Fate)> = done.into_iter().flatten().collect();
     let runs = fates.len() as u32;
@@ -113,51 +128,83 @@ pub fn failed_is_failed(
     if none > 0 {
         let _ = write!(what, ", {none} without that do not count");
     }
-    let tried = vec![Tried { promise: Promise::FailedIsFailed, what, runs, seed }];
-    Ok(Some(Outcome { verdict: verdict(&fates), tried }))
+    Ok((fates, Some(Tried { promise: Promise::FailedIsFailed, what, runs, seed })))
 }
 
-/// The second deploy and the disk that it began on.
-fn starting_point(recording: &Recording) -> Option<(u32, impl Fn() -> Fs, Past)> {
-    let trace = &recording.trace;
-    let mut begins = trace.marks().iter().filter_map(|mark| match mark.kind {
-        MarkKind::Begin { deploy } => Some((deploy, mark.after)),
-        _ => None,
-    });
-    let (deploy, at) = begins.nth(1)?;
-    let past = Pasts::new(trace, &recording.scenario).at(at);
-    let disk = move || {
-        let mut disk = Fs::from_cells(View::live(trace, at).cells());
-        recording.times.give(&mut disk, at);
-        disk
+/// A deploy with a fault. Nothing if the fault was never met.
+fn try_job(
+    job: &Job,
+    deploy: u32,
+    disk: Fs,
+    past: Past,
+    reruns: &Reruns<'_>,
+    but: &[Promise],
+) -> Result<Option<(Start, Fate)>, RecordError> {
+    let first = Step { faults: job.faults.clone(), when_hanging: job.when_hanging, ..Step::deploy(deploy) };
+    let next = job.followed && (deploy as usize) < reruns.plan.sources.len();
+    let steps = if next { vec![first, Step::deploy(deploy + 1)] } else { vec![first] };
+    let ran = reruns.run(disk, past, &steps)?;
+    let Some(hit) = ran.hits.first() else { return Ok(None) };
+    let mut lines = vec![match job.when_hanging {
+        None => format!("deploy {deploy} met {hit}"),
+        Some(WhenHanging::KillClient) => format!("the client of deploy {deploy} was killed during {hit}"),
+        Some(WhenHanging::CutConnections) => {
+            format!("the connections of deploy {deploy} were cut during {hit}")
+        }
+    }];
+    if let [_, again, ..] = &ran.hits[..] {
+        lines.push(format!("and more of it, first {again}"));
+    }
+    let ended = |at: usize| match ran.runs.get(at).map(|(_, run)| &run.ended) {
+        Some(Ended::Exit(status)) => format!("exit status {status}"),
+        Some(Ended::Killed) => "being killed".to_owned(),
+        _ => "no end".to_owned(),
     };
-    Some((deploy, disk, past))
+    let mut although = format!("it ended with {}", ended(0));
+    if next {
+        let _ = write!(although, ", and deploy {} after it, undisturbed, with {}", deploy + 1, ended(1));
+    }
+    let failed_after = next && ran.runs.get(1).is_some_and(|(_, run)| run.ended != Ended::Exit(0));
+    let fate = if failed_after { ran.fate() } else { ran.promises(but, &although) };
+    Ok(Some((Start { lines, at: hit.op, survived: Vec::new() }, fate)))
 }
 
-/// What could need space: not what only takes away or sets bits.
-fn needs_space(kind: &OpKind) -> bool {
-    !matches!(
-        kind,
-        OpKind::Initial
-            | OpKind::Unlink { .. }
-            | OpKind::Rmdir { .. }
-            | OpKind::Truncate { .. }
-            | OpKind::Chmod { .. }
-            | OpKind::Chown { .. }
-    )
+/// The second deploy, and the first that removes a release that had been live, if there is one: only there a fault meets a
+/// cleanup that matters.
+fn targets(recording: &Recording) -> Vec<Target> {
+    let trace = &recording.trace;
+    let begins: Vec<(u32, Seq)> = trace
+        .marks()
+        .iter()
+        .filter_map(|mark| match mark.kind {
+            MarkKind::Begin { deploy } => Some((deploy, mark.after)),
+            _ => None,
+        })
+        .collect();
+    let removes = first_to_remove(trace, &recording.scenario);
+    let chosen = begins.iter().enumerate().skip(1);
+    chosen
+        .filter(|(at, (deploy, _))| *at == 1 || removes == Some(*deploy))
+        .map(|(_, (deploy, at))| Target { deploy: *deploy, at: *at, removes: removes == Some(*deploy) })
+        .collect()
 }
 
-/// The faults to try, and what they are in words. `usual` is the deploy without any.
-fn jobs(usual: &simfs::Trace, deploy: u32, faults: Faults, seed: u64) -> (Vec<Job>, String) {
+/// The disk after an op of the recorded history.
+fn disk_at(recording: &Recording, at: Seq) -> Fs {
+    let mut disk = Fs::from_cells(View::live(&recording.trace, at).cells());
+    recording.times.give(&mut disk, at);
+    disk
+}
+
+/// The faults to try, and what they are in words. Without any, the deploy makes `ops` operations.
+fn jobs(ops: Seq, target: &Target, faults: Faults, seed: u64) -> (Vec<Job>, String) {
     let mut rng = Rng::with_seed(seed);
     let once = |op, errno| Schedule::one(When::op(op), Fault::Error(errno));
-    let last = usual.last() + SOME_MORE;
-    let mut simple: Vec<Schedule> = (1..=last).map(|op| once(op, Errno::IO)).collect();
-    for op in 1..=last {
-        if usual.ops().get(op as usize).is_none_or(|op| needs_space(&op.kind)) {
-            simple.push(once(op, Errno::NOSPC));
-        }
-    }
+    let last = ops + SOME_MORE;
+    // ENOSPC also for what only takes away: where nothing is written in place, that needs space too.
+    let errors = [Errno::IO, Errno::NOSPC];
+    let mut simple: Vec<Schedule> =
+        errors.into_iter().flat_map(|errno| (1..=last).map(move |op| once(op, errno))).collect();
     let mut rarer: Vec<(Schedule, Option<WhenHanging>)> = Vec::new();
     for op in 1..=last {
         let from = |fault| Schedule::one(When::from_op(op), fault);
@@ -174,13 +221,15 @@ fn jobs(usual: &simfs::Trace, deploy: u32, faults: Faults, seed: u64) -> (Vec<Jo
         rarer.push((Schedule::one(When::nth(reads, nth), Fault::Error(Errno::IO)), None));
     }
     rng.shuffle(&mut rarer);
+    let deploy = target.deploy;
+    let which = if target.removes { ", which removes a release that had been live" } else { "" };
     let rare = "from an operation on, reading, read-only disk, killed process, killed client, cut connection";
     let (simple, rarer, what) = match faults {
         Faults::All => {
             rarer.truncate(RARER);
             let what = format!(
-                "EIO at each of {last} operations of deploy {deploy}, ENOSPC at each of them that could need space, \
-                 and {RARER} others chosen at random ({rare})"
+                "EIO and ENOSPC at each of {ops} operations of deploy {deploy}{which}, and {RARER} others chosen at \
+                 random ({rare})"
             );
             (simple, rarer, what)
         }
@@ -191,7 +240,8 @@ fn jobs(usual: &simfs::Trace, deploy: u32, faults: Faults, seed: u64) -> (Vec<Jo
             simple.truncate(most - most / 4);
             rarer.truncate(most / 4);
             let what = format!(
-                "a random choice of EIO and ENOSPC at each of {last} operations of deploy {deploy}, and of others ({rare})"
+                "a random choice of EIO and ENOSPC at each of {ops} operations of deploy {deploy}{which}, and of \
+                 others ({rare})"
             );
             (simple, rarer, what)
         }

@@ -4,7 +4,7 @@
 
 use rustc_hash::FxHashMap;
 use simfs::trace::OpKind;
-use simfs::{Ino, MarkKind, Name, Seq, Trace, View, Window};
+use simfs::{CellId, Ino, MarkKind, Name, Seq, Trace, Value, View, Window};
 
 use super::Scenario;
 use super::expect::{Expected, complaint, link_complaint, shared_names};
@@ -170,6 +170,30 @@ impl History {
             self.deploys[index + 1..].iter().filter(|deploy| scenario.deploys_something(deploy.number));
         let next = later.filter_map(|deploy| deploy.end).find(is_done);
         Some(next.map_or(RemovedBy::Open, |end| RemovedBy::Op(end.at)))
+    }
+
+    /// The first op after which a release that had been live has no name any more.
+    pub(crate) fn first_removal(&self, trace: &Trace) -> Option<Seq> {
+        let born: FxHashMap<Ino, Seq> =
+            self.releases.iter().map(|release| (release.golden.ino, release.born)).collect();
+        let mut named: FxHashMap<CellId, Ino> = FxHashMap::default();
+        for (seq, op) in (0..).zip(trace.ops()) {
+            let mut lost = Vec::new();
+            for effect in &trace.effects()[op.effects.start as usize..op.effects.end as usize] {
+                let Value::Entry(now) = effect.value else { continue };
+                let before = match now.filter(|ino| born.contains_key(ino)) {
+                    Some(ino) => named.insert(effect.cell, ino),
+                    None => named.remove(&effect.cell),
+                };
+                lost.extend(before);
+            }
+            // One that was renamed has another name.
+            let gone = |ino: &Ino| born[ino] < seq && !named.values().any(|named| named == ino);
+            if lost.iter().any(gone) {
+                return Some(seq);
+            }
+        }
+        None
     }
 
     /// What `current` resolves to after op `k`.

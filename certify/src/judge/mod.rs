@@ -435,6 +435,13 @@ pub fn judge_with_readers(
     }
 }
 
+/// The first deploy that removes a release that had been live.
+pub(crate) fn first_to_remove(trace: &Trace, scenario: &Scenario) -> Option<u32> {
+    let history = History::new(trace, scenario);
+    let deploy = history.deploy_of(history.first_removal(trace)?)?;
+    Some(history.deploys[deploy].number)
+}
+
 /// An op of a trace in words.
 pub(crate) fn op_in_words(trace: &Trace, scenario: &Scenario, k: simfs::Seq) -> String {
     words::Words::new(trace, scenario).op(k)

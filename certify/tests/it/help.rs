@@ -65,9 +65,10 @@ fn help_of_the_program() {
               with the bundled application, else 0]
 
           --faults <N>
-              How many faults (EIO, ENOSPC, kills …) to try in the middle of a deploy, chosen at random;
-              `all`: EIO and ENOSPC at every operation, in minutes; 0 asks nothing about failures
-              [default: 96 for Cutover with the bundled application, else 0]
+              How many faults (EIO, ENOSPC, kills …) to try, chosen at random, in the middle of the
+              second deploy and of the first that removes a release; `all`: EIO and ENOSPC at every
+              operation, in minutes; 0 asks nothing about failures [default: 96 for Cutover with the
+              bundled application, else 0]
 
           --seed <N>
               What random choices are made from
@@ -116,10 +117,11 @@ fn help_of_run() {
           --recoveries <N>     How many classes of crash states, and as many of states after a killed
                                client, to reboot into and run the tool again from; 0 asks nothing about
                                recovery [default: 64 for Cutover with the bundled application, else 0]
-          --faults <N>         How many faults (EIO, ENOSPC, kills …) to try in the middle of a deploy,
-                               chosen at random; `all`: EIO and ENOSPC at every operation, in minutes; 0
-                               asks nothing about failures [default: 96 for Cutover with the bundled
-                               application, else 0]
+          --faults <N>         How many faults (EIO, ENOSPC, kills …) to try, chosen at random, in the
+                               middle of the second deploy and of the first that removes a release;
+                               `all`: EIO and ENOSPC at every operation, in minutes; 0 asks nothing
+                               about failures [default: 96 for Cutover with the bundled application,
+                               else 0]
           --seed <N>           What random choices are made from [default: 1]
           --keep <N>           How many releases it keeps
           --drop-down          Links in a release follow Cutover's drop-down rule, for all that is below

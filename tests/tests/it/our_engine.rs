@@ -76,8 +76,8 @@ fn our_engine_keeps_its_promises() {
     assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new());
 }
 
-/// A few of the further runs; with `CUTOVER_SLOW_TESTS=1` `EIO` and `ENOSPC` at every operation. That is the one
-/// place where `.ci/run` asks for all of them: its `cargo certify` tries some.
+/// A few of the further runs; with `CUTOVER_SLOW_TESTS=1` `EIO` and `ENOSPC` at every operation of a deploy, and of one that
+/// removes a release. That is the one place where `.ci/run` asks for all of them: its `cargo certify` tries some.
 #[test]
 fn our_engine_recovers_and_never_reports_a_failure_as_live() {
     if !machine_has(&[]) {
@@ -98,6 +98,23 @@ fn our_engine_recovers_and_never_reports_a_failure_as_live() {
         let row = judgement["rows"].as_array().unwrap().iter().find(|row| row["promise"] == promise).unwrap();
         assert_eq!(row["runs"]["verdict"], "held", "{promise}: {}", room.show(&ran));
         assert_eq!(row["runs"]["held"], row["runs"]["of"]);
+    }
+    let tried = |what: &str| -> u64 {
+        let tried = judgement["tried"].as_array().unwrap();
+        let found = tried.iter().find(|tried| tried["what"].as_str().unwrap().contains(what));
+        found.unwrap_or_else(|| panic!("nothing about '{what}': {}", room.show(&ran)))["runs"]
+            .as_u64()
+            .unwrap()
+    };
+    assert!(tried("(depth 2)") > 0, "{}", room.show(&ran));
+    assert!(tried("really killed") > 0, "{}", room.show(&ran));
+    // The bundled application has its first release to remove in deploy 4. What the recording counted is a witness.
+    let stderr = String::from_utf8(ran.stderr.clone()).unwrap();
+    for (deploy, which) in [(2, ", and"), (4, ", which removes a release")] {
+        let line = stderr.lines().find_map(|line| line.strip_prefix(&format!("deploy {deploy}: ")));
+        let ops: u64 = line.unwrap().split(' ').next().unwrap().parse().unwrap();
+        let told = format!("each of {ops} operations of deploy {deploy}{which}");
+        assert!(tried(&told) >= if slow { 2 * ops } else { 8 }, "{told}: {}", room.show(&ran));
     }
     assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new());
 }
