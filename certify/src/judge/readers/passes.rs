@@ -22,6 +22,9 @@ use crate::tree::show;
 /// this.
 const BEHIND: Seq = 16;
 
+/// Of more than one pass in so many nothing is known: then nothing is said to have held.
+const UNDECIDED_ONE_IN: u32 = 10;
+
 /// What readers as processes found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
@@ -58,6 +61,8 @@ enum Opinion {
     /// Nothing was live yet.
     Early,
     Undecided(String),
+    /// It cannot be what the trace says: one of the two did not see all.
+    Unlike(String),
     Broken(String),
 }
 
@@ -79,7 +84,8 @@ pub(super) fn judge(
     let views = history.releases.iter().map(|_| OnceCell::new()).collect();
     let judge = Judge { history, decided, paths: &passes.paths, views };
     let mut tally = Tally::default();
-    let (mut broken, mut undecided): (Option<(Seq, Vec<String>)>, Option<String>) = (None, None);
+    let mut broken: Option<(Seq, Vec<String>)> = None;
+    let (mut undecided, mut unlike): (Option<String>, Option<String>) = (None, None);
     for pass in &passes.all {
         match judge.pass(pass) {
             Opinion::Whole { mixed } => {
@@ -96,6 +102,10 @@ pub(super) fn judge(
                 tally.undecided += 1;
                 undecided.get_or_insert(why);
             }
+            Opinion::Unlike(why) => {
+                tally.undecided += 1;
+                unlike.get_or_insert(why);
+            }
             Opinion::Broken(what) => {
                 if broken.as_ref().is_none_or(|(before, _)| *before > pass.end) {
                     broken = Some((pass.end, told(pass, &what, words)));
@@ -104,14 +114,19 @@ pub(super) fn judge(
         }
     }
     let held = tally.once + tally.held + tally.each;
+    let all = held + tally.undecided;
     let verdict = if let Some((at, lines)) = broken {
         Verdict::Broken(Counterexample { at, lines, survived: Vec::new() })
     } else if let Some(lost) = &passes.lost {
         Verdict::Unknown { why: format!("a reader was lost: {lost}") }
+    } else if let Some(why) = unlike {
+        Verdict::Unknown { why }
+    } else if let Some(why) = undecided.filter(|_| tally.undecided * UNDECIDED_ONE_IN > all) {
+        let undecided = tally.undecided;
+        let why = format!("{undecided} of {all} passes of readers could not be judged, the first: {why}");
+        Verdict::Unknown { why }
     } else if held > 0 {
         Verdict::Held { held, of: held }
-    } else if let Some(why) = undecided {
-        Verdict::Unknown { why: format!("nothing that readers found could be judged: {why}") }
     } else {
         Verdict::NotAsked { why: "no reader found a release".to_owned() }
     };
@@ -147,7 +162,8 @@ impl Judge<'_> {
 
     fn release(&self, pass: &Pass, dir: Ino, view: &View) -> Opinion {
         let Some(release) = self.history.releases.iter().position(|known| known.golden.ino == dir) else {
-            return Opinion::Undecided("it read a directory that `current` never resolved to".to_owned());
+            let why = "a reader was led to a directory that `current` never resolved to in the trace";
+            return Opinion::Unlike(why.to_owned());
         };
         if let Some(undecided) = unreadable(view) {
             return undecided;

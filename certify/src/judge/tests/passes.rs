@@ -151,6 +151,37 @@ fn each_kind_of_finding_has_its_verdict() {
     assert!(matches!(verdict, Verdict::Broken(_)), "{verdict:?}");
 }
 
+/// Nine whole passes, and some of another kind.
+fn beside_nine(found: &Found, times: usize) -> (Verdict, Tally) {
+    row(&[right(0), right(1)].concat(), |witness, sight| {
+        let release = &witness.naive.releases[sight.release];
+        let whole = Found::Release { dir: release.ino, view: Arc::new(view(&release.tree)) };
+        let from = sight.from as Seq;
+        let whole = std::iter::repeat_n(whole, 9).chain(std::iter::repeat_n(found.clone(), times));
+        whole.map(|found| pass(How::Held, from, from, found)).collect()
+    })
+}
+
+#[test]
+fn what_few_could_not_read_is_counted_and_what_many_could_not_is_unknown() {
+    let odd = Files::from([(b"f".to_vec(), Seen::Unreadable { error: "no".to_owned() })]);
+    let odd = Found::Files(Arc::new(odd));
+    let (verdict, tally) = beside_nine(&odd, 1);
+    assert_eq!((verdict, tally.undecided), (Verdict::Held { held: 9, of: 9 }, 1));
+    let (verdict, tally) = beside_nine(&odd, 2);
+    assert_eq!(tally.undecided, 2);
+    let Verdict::Unknown { why } = verdict else { panic!("{verdict:?}") };
+    insta::assert_snapshot!(why, @"2 of 11 passes of readers could not be judged, the first: f: no");
+}
+
+#[test]
+fn a_directory_that_the_trace_does_not_know_is_unknown_at_once() {
+    let nowhere = Found::Release { dir: simfs::Ino(u64::MAX), view: Arc::default() };
+    let (verdict, _) = beside_nine(&nowhere, 1);
+    let Verdict::Unknown { why } = verdict else { panic!("{verdict:?}") };
+    insta::assert_snapshot!(why, @"a reader was led to a directory that `current` never resolved to in the trace");
+}
+
 #[test]
 fn a_reader_that_was_lost_proves_nothing() {
     let (trace, bare) = (run(&[right(0), right(1)].concat()), scenario(Vec::new(), None));
