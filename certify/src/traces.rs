@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cutover_certify::cli::{Convert, Judge, Reading, TraceVerb};
-use cutover_certify::judge::{Judgement, judge as judge_trace};
+use cutover_certify::judge::{Judgement, Verdict, judge as judge_trace};
 use cutover_certify::record::{Recording, Subject};
 use cutover_certify::report::Outcome;
 use cutover_certify::trace_file::{
@@ -87,6 +87,10 @@ fn read(path: &Path, reading: &Reading) -> Result<Recorded, Failure> {
 /// Paths of a trace can be deeper than a stack usually is.
 const STACK_BYTES: usize = 512 << 20;
 
+/// Why a trace file says nothing about runs, whatever came of them.
+const NO_RUNS: &str =
+    "a trace file holds recorded operations, not runs: ask the report of the run that made it";
+
 /// `cutover-certify judge`.
 pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
     let started = Instant::now();
@@ -108,7 +112,10 @@ pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
 fn judge_history(history: History) -> Result<(Judgement, Duration, Trace), Failure> {
     let judged = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
         let started = Instant::now();
-        let judgement = judge_trace(&history.trace, &history.scenario, &simfs::POSIX);
+        let mut judgement = judge_trace(&history.trace, &history.scenario, &simfs::POSIX);
+        for runs in judgement.rows.iter_mut().filter_map(|row| row.runs.as_mut()) {
+            *runs = Verdict::NotAsked { why: NO_RUNS.to_owned() };
+        }
         (judgement, started.elapsed(), history.trace)
     });
     let failed = |error| Failure::new(format!("cannot start a thread: {error}"), "check the system's limits");
