@@ -2,6 +2,7 @@
 //!
 //! Knows how to run things; decides nothing. What comes out is a trace and what the judge has to know beside it.
 
+use std::cell::RefCell;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use regex::bytes::Regex;
 use rustc_hash::FxHashMap;
-use simfs::fault::{Calls, Schedule};
+use simfs::fault::{Calls, Fault, Schedule, When};
 use simfs::{BlockStore, Disk, Fs, Ino, MarkKind, Name, Seq, Trace};
 use sshd_test::{Caller, Observer, Options, Server, SyncCall};
 
@@ -27,6 +28,9 @@ pub const DEPLOY_DIR: &str = "app";
 
 /// How long processes that a run left on the server may go on before the next one starts.
 pub(crate) const SETTLE: Duration = Duration::from_secs(10);
+
+/// How long a cutover waits for readers to be in the middle of something.
+const GATHERING: Duration = Duration::from_secs(2);
 
 /// How long readers get, after each deploy, to read once more.
 const LAST_PASS: Duration = Duration::from_mins(1);
@@ -294,11 +298,30 @@ pub fn record(
             work: work.path(),
         };
         let command = task.command(&plan.subject).map_err(RecordError::Prepare)?;
-        let schedule = plan.delays.map(|delays| delays.of_deploy(deploy)).unwrap_or_default();
+        let schedule = match (plan.delays, &crew) {
+            (Some(delays), _) => delays.of_deploy(deploy),
+            (None, Some(_)) => cutovers_wait(),
+            (None, None) => Schedule::default(),
+        };
         set_delays(&disk, &schedule);
-        let orders = || if interrupted() { Order::Interrupt } else { Order::GoOn };
-        let run = tool::run(command, &disk, deploy as u32, &plan.reports, plan.limit, &orders)
-            .map_err(RecordError::Start)?;
+        let gathering = RefCell::new(None);
+        let orders = || {
+            if interrupted() {
+                return Order::Interrupt;
+            }
+            // Calls that are only delayed go on by themselves.
+            if let (None, Some(crew)) = (plan.delays, &crew) {
+                gather(crew, &disk, &mut gathering.borrow_mut());
+            }
+            Order::GoOn
+        };
+        let run = tool::run(command, &disk, deploy as u32, &plan.reports, plan.limit, &orders);
+        if plan.delays.is_none() {
+            // Nothing may wait for us any more, however this ended.
+            set_delays(&disk, &Schedule::default());
+            disk.release();
+        }
+        let run = run.map_err(RecordError::Start)?;
         let settled = server.wait_idle(SETTLE);
         set_delays(&disk, &Schedule::default());
         if !settled {
@@ -344,6 +367,27 @@ pub fn record(
         past: None,
     };
     Ok(Recording { trace: disk.take_trace(), scenario, times, cut_short, passes })
+}
+
+/// What changes `current` waits until it is let go: readers are to be in the middle of something then, and that must not be
+/// luck.
+fn cutovers_wait() -> Schedule {
+    let calls = Calls::RENAME | Calls::UNLINK | Calls::SYMLINK;
+    Schedule::one(When::every(calls).path(format!("{DEPLOY_DIR}/current")), Fault::Hang)
+}
+
+/// Lets a cutover that waits go on when all readers are in the middle of a pass. `since` is when it was first seen, and what
+/// was asked of the readers.
+fn gather(crew: &Crew, disk: &Disk, since: &mut Option<(Instant, Vec<u64>)>) {
+    if disk.waiting() == 0 {
+        *since = None;
+        return;
+    }
+    let (began, wanted) = since.get_or_insert_with(|| (Instant::now(), crew.hurry()));
+    if crew.are_looking(wanted) || began.elapsed() >= GATHERING {
+        disk.release();
+        *since = None;
+    }
 }
 
 /// A temporary directory for what a run needs, and for what it leaves when it is killed.

@@ -108,8 +108,9 @@ pub fn text(judgement: &Judgement) -> String {
         let _ = writeln!(
             out,
             "Read meanwhile, by processes: {} times a release by the path that `current` resolved to, {} times one by a \
-             directory kept open, {} times each file through `current`, of which {} mixed releases; {} undecided.",
-            tally.once, tally.held, tally.each, tally.mixed, tally.undecided,
+             directory kept open, {} times each file through `current`, of which {} mixed releases; {} undecided; \
+             {} times across a cutover, {} times in a directory that `current` had left.",
+            tally.once, tally.held, tally.each, tally.mixed, tally.undecided, tally.across, tally.left,
         );
     }
     if unknown.is_none() {

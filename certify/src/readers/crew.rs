@@ -55,8 +55,9 @@ struct Pace {
 
 #[derive(Default)]
 struct State {
-    /// Passes that have begun, and that have ended.
+    /// Passes that have begun, those of which the first instant is noted, and those that have ended.
     begun: u64,
+    looking: u64,
     ended: u64,
     /// Up to this one passes begin at once.
     wanted: u64,
@@ -154,6 +155,27 @@ impl Crew {
         })
     }
 
+    /// Lets each reader that rests begin its next pass. For [`Crew::are_looking`].
+    pub(crate) fn hurry(&self) -> Vec<u64> {
+        let hurry = |reader: &Reader| {
+            let mut wanted = 0;
+            reader.pace.change(|state| {
+                wanted = if state.begun > state.ended { state.begun } else { state.begun + 1 };
+                state.wanted = state.wanted.max(wanted);
+            });
+            wanted
+        };
+        self.readers.iter().map(hurry).collect()
+    }
+
+    /// Whether each reader is in the pass, or beyond it, that [`Crew::hurry`] has told.
+    pub(crate) fn are_looking(&self, wanted: &[u64]) -> bool {
+        self.readers.iter().zip(wanted).all(|(reader, wanted)| {
+            let state = reader.pace.lock();
+            state.looking >= *wanted || state.gone
+        })
+    }
+
     /// Ends all readers and tells what they found.
     pub(crate) fn end(mut self) -> Passes {
         self.close()
@@ -220,6 +242,7 @@ impl Line {
                 return Ok(());
             }
             let (begin, started) = (self.last_op(), Instant::now());
+            self.pace.change(|state| state.looking = state.begun);
             send(&mut self.to, &())?;
             let Some(Said::Saw(sights)) = receive(&mut self.from)? else { return Err(odd()) };
             let end = self.last_op();

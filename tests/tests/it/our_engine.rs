@@ -43,7 +43,7 @@ fn our_engine_keeps_its_promises() {
     failed_is_failed was not asked (runs): no faults were tried (--faults)
 
     20 deploys, 17 releases, N operations, N effects, N sync calls.
-    Read meanwhile, by processes: N times a release by the path that `current` resolved to, N times one by a directory kept open, N times each file through `current`, of which N mixed releases; 0 undecided.
+    Read meanwhile, by processes: N times a release by the path that `current` resolved to, N times one by a directory kept open, N times each file through `current`, of which N mixed releases; 0 undecided; N times across a cutover, N times in a directory that `current` had left.
     Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 13 cutovers.
     Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
     3 recordings, 3 distinct traces.

@@ -36,6 +36,10 @@ pub struct Tally {
     pub each: u32,
     /// How many of the last kind got files of more than one release.
     pub mixed: u32,
+    /// Passes during which `current` was switched from one release to another.
+    pub across: u32,
+    /// How often those that hold directories open read one that `current` had been switched away from.
+    pub left: u32,
     /// Passes that could not be judged.
     pub undecided: u32,
 }
@@ -47,6 +51,8 @@ impl Tally {
             held: self.held + other.held,
             each: self.each + other.each,
             mixed: self.mixed + other.mixed,
+            across: self.across + other.across,
+            left: self.left + other.left,
             undecided: self.undecided + other.undecided,
         }
     }
@@ -96,6 +102,8 @@ pub(super) fn judge(
                 };
                 *count += 1;
                 tally.mixed += u32::from(mixed);
+                tally.across += u32::from(judge.is_across_a_cutover(pass));
+                tally.left += u32::from(pass.how == How::Held && judge.was_left(pass));
             }
             Opinion::Early => {}
             Opinion::Undecided(why) => {
@@ -226,6 +234,25 @@ impl Judge<'_> {
             Current::Release(release) if during(at) => Some(*release),
             _ => None,
         })
+    }
+
+    /// `current` was switched between the first and the last instant of a pass.
+    fn is_across_a_cutover(&self, pass: &Pass) -> bool {
+        let during = |at: Seq| pass.begin < at && at <= pass.end;
+        self.history.cutovers.iter().any(|cutover| cutover.from.is_some() && during(cutover.at))
+    }
+
+    /// When the pass began, `current` had been switched away from the release that it read.
+    fn was_left(&self, pass: &Pass) -> bool {
+        let Found::Release { dir, .. } = pass.found else { return false };
+        let read = |release: usize| self.history.releases[release].golden.ino == dir;
+        let before = self.history.cutovers.iter().take_while(|cutover| cutover.at <= pass.begin);
+        before.last().is_some_and(|last| !read(last.to))
+            && self
+                .history
+                .cutovers
+                .iter()
+                .any(|cutover| cutover.at <= pass.begin && cutover.from.is_some_and(read))
     }
 
     /// Nothing had been acknowledged when the pass began, so nothing is what is permitted.
