@@ -74,8 +74,7 @@ fn some_there(seal: &Manifest, line: fn(&RelPath, Sha) -> Vec<u8>) {
         1 => Some(Sha::of(b"another")),
         _ => Some(Sha::of(path.as_bytes())),
     };
-    let said: Vec<u8> =
-        asked.iter().filter_map(|path| Some(line(path, fate(path)?))).flatten().collect();
+    let said: Vec<u8> = asked.iter().filter_map(|path| Some(line(path, fate(path)?))).flatten().collect();
     let found = parse_hashes_there(&asked, &said).expect("our own lines");
     let hashes: Hashes = asked.iter().map(|path| (*path).clone()).zip(found).collect();
     assert!(hashes.iter().all(|(path, found)| *found == fate(path)));

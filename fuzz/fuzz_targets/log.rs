@@ -28,7 +28,10 @@ fuzz_target!(|log: &[u8]| {
     assert_eq!(next_run(&all), (Some(record.newest.clone()), Some(record.clone())));
     for cut in 0..line.len() {
         let torn = line.get(..cut).unwrap_or_default();
-        assert!(parse(torn.as_bytes()).is_none_or(|read| read.record == record), "{torn:?} is something else");
+        assert!(
+            parse(torn.as_bytes()).is_none_or(|read| read.record == record),
+            "{torn:?} is something else"
+        );
     }
     // Over one that was torn.
     let torn = [log, b"\n", &line.as_bytes()[..line.len() / 2]].concat();

@@ -23,7 +23,13 @@ fuzz_target!(|data: &[u8]| {
     let events = Frames::new("c0ffee").feed(data).expect("far from too much");
     let Ok(host) = parse(&events) else { return };
     for full in [false, true] {
-        let wish = Wish { now: id("20260102030405"), used: vec![id("20260102030404")], full, keep: 3, skip_unreadable: full };
+        let wish = Wish {
+            now: id("20260102030405"),
+            used: vec![id("20260102030404")],
+            full,
+            keep: 3,
+            skip_unreadable: full,
+        };
         match plan(&host, &source(), &wish) {
             Ok(plan) => judge(&host, &wish, &plan),
             Err(Refusal::Steps(defect)) => panic!("not the host's fault: {defect}"),
