@@ -38,7 +38,7 @@ pub struct Cli {
 pub enum Verb {
     /// Certifies any other deploy command
     Run(Box<Run>),
-    /// Judges recorded traces: the same verdicts as when they were recorded, without FUSE and without the tool
+    /// Judges recorded traces: live and crash states, without FUSE and without the tool; runs are not in them
     Judge(Judge),
     /// Shows or converts a recorded trace
     #[command(subcommand)]

@@ -1,10 +1,10 @@
 //! Failures: deploys on a disk that fails, and what the tool makes of it.
 //!
 //! Two deploys are done again and again, each time with one fault, on the disk as the deploy before had left it: the second
-//! of the recorded history, and the first that removes a release that had been live. A run may fail, with `current` on a complete release that was permitted; or it may succeed, and then
-//! everything has to be right, power losses included: what a failed sync did not make durable must not be
-//! reported as live. Promises that the tool breaks without any fault are not held against it again. A run in
-//! which no fault happened does not count.
+//! of the recorded history, and, from the removal on, the first that removes a release that had been live. A run may fail,
+//! with `current` on a complete release that was permitted; or it may succeed, and then everything has to be right, power
+//! losses included: what a failed sync did not make durable must not be reported as live. Promises that the tool breaks
+//! without any fault are not held against it again. A run in which no fault happened does not count.
 
 use std::fmt::Write as _;
 
@@ -59,13 +59,25 @@ struct Job {
     followed: bool,
 }
 
+/// How runs began, and what came of them.
+type Fates = Vec<(Start, Fate)>;
+
 /// A deploy that is to fail.
 struct Target {
     deploy: u32,
     /// The op before it.
     at: Seq,
-    /// It removes a release that had been live.
-    removes: bool,
+    /// What is tried of it.
+    part: Part,
+}
+
+/// The operations of a deploy at which something fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// All.
+    Whole,
+    /// From the first on that removes something of a release that had been live: up to there it is a deploy as any other.
+    Removal,
 }
 
 /// Lets deploys fail in many ways. None when it was interrupted.
@@ -109,7 +121,7 @@ fn fail(
     reruns: &Reruns<'_>,
     faults: Faults,
     seed: u64,
-) -> Result<(Vec<(Start, Fate)>, Option<Tried>), RecordError> {
+) -> Result<(Fates, Option<Tried>), RecordError> {
     let deploy = target.deploy;
     let past = Pasts::new(&recording.trace, &recording.scenario).at(target.at);
     let disk = || disk_at(recording, target.at);
@@ -119,10 +131,14 @@ fn fail(
         return Ok((vec![(Start::default(), Fate::Unknown(why))], None));
     }
     let but = usual.broken();
-    let (jobs, what) = jobs(usual.trace.last(), target, faults, seed);
+    let first = match target.part {
+        Part::Whole => 1,
+        Part::Removal => first_to_remove(&usual.trace, &usual.scenario).map_or(1, |(_, at)| at),
+    };
+    let (jobs, what) = jobs(first, usual.trace.last(), target, faults, seed);
     let done = reruns.each(&jobs, |job| try_job(job, deploy, disk(), past.clone(), reruns, &but))?;
     let none = done.iter().filter(|done| done.is_none()).count();
-    let fates: Vec<(Start, Fate)> = done.into_iter().flatten().collect();
+    let fates: Fates = done.into_iter().flatten().collect();
     let runs = fates.len() as u32;
     let mut what = format!("{what}: {runs} runs with a fault");
     if none > 0 {
@@ -184,8 +200,14 @@ fn targets(recording: &Recording) -> Vec<Target> {
     let removes = first_to_remove(trace, &recording.scenario);
     let chosen = begins.iter().enumerate().skip(1);
     chosen
-        .filter(|(at, (deploy, _))| *at == 1 || removes == Some(*deploy))
-        .map(|(_, (deploy, at))| Target { deploy: *deploy, at: *at, removes: removes == Some(*deploy) })
+        .filter_map(|(nth, (deploy, at))| {
+            let part = match nth {
+                1 => Part::Whole,
+                _ if removes.is_some_and(|(removes, _)| removes == *deploy) => Part::Removal,
+                _ => return None,
+            };
+            Some(Target { deploy: *deploy, at: *at, part })
+        })
         .collect()
 }
 
@@ -196,17 +218,17 @@ fn disk_at(recording: &Recording, at: Seq) -> Fs {
     disk
 }
 
-/// The faults to try, and what they are in words. Without any, the deploy makes `ops` operations.
-fn jobs(ops: Seq, target: &Target, faults: Faults, seed: u64) -> (Vec<Job>, String) {
+/// The faults to try, from the op `first` on, and what they are in words. Without any, the deploy makes `ops` operations.
+fn jobs(first: Seq, ops: Seq, target: &Target, faults: Faults, seed: u64) -> (Vec<Job>, String) {
     let mut rng = Rng::with_seed(seed);
     let once = |op, errno| Schedule::one(When::op(op), Fault::Error(errno));
     let last = ops + SOME_MORE;
     // ENOSPC also for what only takes away: where nothing is written in place, that needs space too.
     let errors = [Errno::IO, Errno::NOSPC];
     let mut simple: Vec<Schedule> =
-        errors.into_iter().flat_map(|errno| (1..=last).map(move |op| once(op, errno))).collect();
+        errors.into_iter().flat_map(|errno| (first..=last).map(move |op| once(op, errno))).collect();
     let mut rarer: Vec<(Schedule, Option<WhenHanging>)> = Vec::new();
-    for op in 1..=last {
+    for op in first..=last {
         let from = |fault| Schedule::one(When::from_op(op), fault);
         rarer.push((from(Fault::Error(Errno::IO)), None));
         rarer.push((from(Fault::Error(Errno::NOSPC)), None));
@@ -222,7 +244,11 @@ fn jobs(ops: Seq, target: &Target, faults: Faults, seed: u64) -> (Vec<Job>, Stri
     }
     rng.shuffle(&mut rarer);
     let deploy = target.deploy;
-    let which = if target.removes { ", which removes a release that had been live" } else { "" };
+    let which = match target.part {
+        Part::Whole => "",
+        Part::Removal => ", the first of which removes something of a release that had been live",
+    };
+    let ops = ops + 1 - first;
     let rare = "from an operation on, reading, read-only disk, killed process, killed client, cut connection";
     let (simple, rarer, what) = match faults {
         Faults::All => {

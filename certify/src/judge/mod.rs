@@ -435,11 +435,11 @@ pub fn judge_with_readers(
     }
 }
 
-/// The first deploy that removes a release that had been live.
-pub(crate) fn first_to_remove(trace: &Trace, scenario: &Scenario) -> Option<u32> {
+/// The first deploy that removes a release that had been live, and its op that begins with that.
+pub(crate) fn first_to_remove(trace: &Trace, scenario: &Scenario) -> Option<(u32, simfs::Seq)> {
     let history = History::new(trace, scenario);
-    let deploy = history.deploy_of(history.first_removal(trace)?)?;
-    Some(history.deploys[deploy].number)
+    let at = history.first_removal(trace)?;
+    Some((history.deploys[history.deploy_of(at)?].number, at))
 }
 
 /// An op of a trace in words.

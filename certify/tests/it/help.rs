@@ -29,8 +29,8 @@ fn help_of_the_program() {
 
     Commands:
       run    Certifies any other deploy command
-      judge  Judges recorded traces: the same verdicts as when they were recorded, without FUSE and
-             without the tool
+      judge  Judges recorded traces: live and crash states, without FUSE and without the tool; runs are
+             not in them
       trace  Shows or converts a recorded trace
       help   Print this message or the help of the given subcommand(s)
 

@@ -110,7 +110,7 @@ fn our_engine_recovers_and_never_reports_a_failure_as_live() {
     assert!(tried("really killed") > 0, "{}", room.show(&ran));
     // The bundled application has its first release to remove in deploy 4. What the recording counted is a witness.
     let stderr = String::from_utf8(ran.stderr.clone()).unwrap();
-    for (deploy, which) in [(2, ", and"), (4, ", which removes a release")] {
+    for (deploy, which) in [(2, ", and"), (4, ", the first of which removes")] {
         let line = stderr.lines().find_map(|line| line.strip_prefix(&format!("deploy {deploy}: ")));
         let ops: u64 = line.unwrap().split(' ').next().unwrap().parse().unwrap();
         let told = format!("each of {ops} operations of deploy {deploy}{which}");

@@ -173,6 +173,8 @@ impl Witness {
         else {
             return false;
         };
+        // Nobody came who could have finished what a failed one began.
+        let mut open = false;
         let end = trace.marks().iter().find_map(|mark| match mark.kind {
             MarkKind::End { deploy: ended, ok: true, .. } if ended == deploy => Some(mark.after.max(at)),
             // Its own has failed, so a later one has to end well.
@@ -181,6 +183,7 @@ impl Witness {
                     MarkKind::End { deploy: other, ok: true, .. } if other > deploy => Some(later.after),
                     _ => None,
                 });
+                open = later.is_none();
                 Some(later.unwrap_or(trace.last()))
             }
             MarkKind::Begin { deploy: next } if next == deploy + 1 => Some(mark.after),
@@ -196,7 +199,7 @@ impl Witness {
             let disk = Disk::new(View::live(trace, end as Seq));
             disk.directory_at(&names(b"/disk"), &path).is_some_and(|(found, _)| found == ino)
         });
-        !live && !promised && !there
+        !live && !promised && (!there || open)
     }
 
     /// The first instant at which some reader goes wrong.
