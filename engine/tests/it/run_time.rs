@@ -116,7 +116,7 @@ fn with_drift(times: u32) -> Option<(Host, tempfile::TempDir)> {
     let (tools, path) = shim(
         "cp",
         "n=$(cat TOOLS/n); case $3 in releases/*)
-           if [ \"$n\" -gt 0 ]; then echo $((n - 1)) >TOOLS/n; echo drift >\"$3/f$n\"; fi ;;
+           if [ \"$n\" -gt 0 ]; then echo $((n - 1)) >TOOLS/n; echo drifted >\"$3/f$n\"; fi ;;
          esac
          exec REAL \"$@\"",
     );
