@@ -115,7 +115,8 @@ pub fn against(new: &Manifest, seal: &Manifest, seen: &Tree) -> Option<Changes> 
     let mut stay: BTreeSet<RelPath> =
         new.entries().keys().filter(|p| new.is_dir(p) && !upload.contains(*p)).cloned().collect();
     let mut remove = BTreeSet::new();
-    for path in seal.entries().keys().filter(|p| new.get(p).is_none() && seen.contains(p)) {
+    // Whether it was seen or not: to remove what is not there does no harm.
+    for path in seal.entries().keys().filter(|p| new.get(p).is_none()) {
         if !path.parent().is_some_and(|d| stay.contains(&d)) {
             continue;
         }

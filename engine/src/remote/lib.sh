@@ -20,8 +20,13 @@ modes() { [ -n "$unquote" ] || (. "$1"); }
 # it (`L`), may see names that are gone a moment later.
 L=
 list() { begin "$1"; shift; if [ -d "$1" ]; then items "$@" || [ -n "$L" ] || die look; fi; end; }
+# What vanishes meanwhile is not there, and what may not be looked into is told by `unreadable`; a listing that is cut short
+# in any other way would hide what has to be removed.
 tree() {
-  begin tree; (cd "$1" && find . -exec stat -c '//%f %s %Y %n' {} +); end
+  begin tree
+  { e=$( (cd "$1" && find . -exec stat -c '//%f %s %Y %n' {} +) 2>&1 >&3 ); } 3>&1
+  [ -z "$e" ] || only_ends "$e" skip || { printf '%s\n' "$e" >&2; die look; }
+  end
   begin links; (cd "$1" && find . -type l -exec tar $unquote -cf - {} +); end
 }
 # What of a tree this user cannot read: files, and folders that cannot be looked into. Root reads everything.
@@ -149,7 +154,7 @@ x_copy() {
   if ! e=$(cp -a -- "releases/$1" "releases/$2" 2>&1); then
     # What is removed meanwhile is not there to be copied, and what cannot be read is left out, if U says so. Nothing else
     # may be missing; what the application needs is looked for in `x_verify`.
-    only_left_out "$e" || { printf '%s\n' "$e" >&2; die copy; }
+    only_ends "$e" "$U" || { printf '%s\n' "$e" >&2; die copy; }
   fi
   if [ -g releases ]; then same_setgid "releases/$1" "releases/$2"; fi
 }
@@ -159,8 +164,9 @@ same_setgid() {
     for p do shift; [ -g "$b/$p" ] || set -- "$@" "$p"; done
     [ "$#" = 0 ] || chmod g-s -- "$@"' sh {} +)
 }
-only_left_out() {
-  printf '%s\n' "$1" | { while IFS= read -r l; do case $U,$l in *': No such file or directory'|skip,*': Permission denied') ;; *) exit 1 ;; esac; done; }
+# Whether all lines of $1 tell of what is gone, or, with $2 = skip, may not be read.
+only_ends() {
+  printf '%s\n' "$1" | { while IFS= read -r l; do case $2,$l in *': No such file or directory'|skip,*': Permission denied') ;; *) exit 1 ;; esac; done; }
 }
 # The archive, in chunks: each is one line, `<bytes> <how many times>`, and that much. `end` ends it; `cut` says that it
 # will not be whole. They are always read up to there: what follows is the next script. dd(1) reads no byte too many.

@@ -209,3 +209,27 @@ fn without_a_seal_it_is_said() {
     ran.live();
     assert!(ran.stdout.contains(&format!("warning: releases/{id} has no whole seal")), "{ran:#?}");
 }
+
+/// A listing that is cut short by the disk would hide what has to be removed.
+#[test]
+fn a_listing_that_fails_ends_the_deploy() {
+    let (tools, path) = shim(
+        "find",
+        "REAL \"$@\"; s=$?
+         if [ -e TOOLS/fail ] && [ \"$*\" != \"${*#. -exec stat}\" ]; then
+           echo \"find: './d': Input/output error\" >&2; exit 1
+         fi
+         exit $s",
+    );
+    let Some(host) = Host::start_with(Some(&path)) else { return };
+    fill(&host, &["index", "d/gone"]);
+    let live = host.current();
+    fs::remove_file(host.source().join("d/gone")).expect("rm");
+    fs::write(tools.path().join("fail"), "").expect("fail");
+    let ran = host.deploy(&[]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("Input/output error"), "{ran:#?}");
+    assert_eq!(host.current(), live);
+    fs::remove_file(tools.path().join("fail")).expect("rm");
+    host.deploy(&[]).live();
+    assert!(read(&host, "d/gone").is_none());
+}
