@@ -108,13 +108,14 @@ fn our_engine_recovers_and_never_reports_a_failure_as_live() {
     };
     assert!(tried("(depth 2)") > 0, "{}", room.show(&ran));
     assert!(tried("really killed") > 0, "{}", room.show(&ran));
-    // The bundled application has its first release to remove in deploy 4. What the recording counted is a witness.
+    // What the recording counted is a witness of how many operations there are.
     let stderr = String::from_utf8(ran.stderr.clone()).unwrap();
-    for (deploy, which) in [(2, ", and"), (4, ", the first of which removes")] {
-        let line = stderr.lines().find_map(|line| line.strip_prefix(&format!("deploy {deploy}: ")));
-        let ops: u64 = line.unwrap().split(' ').next().unwrap().parse().unwrap();
-        let told = format!("each of {ops} operations of deploy {deploy}{which}");
-        assert!(tried(&told) >= if slow { 2 * ops } else { 8 }, "{told}: {}", room.show(&ran));
-    }
+    let line = stderr.lines().find_map(|line| line.strip_prefix("deploy 2: "));
+    let ops: u64 = line.unwrap().split(' ').next().unwrap().parse().unwrap();
+    let told = format!("each of {ops} operations of deploy 2, and");
+    assert!(tried(&told) >= if slow { 2 * ops } else { 8 }, "{told}: {}", room.show(&ran));
+    // The bundled application has its first release to remove in deploy 4.
+    let removal = " operations of deploy 4, the first of which removes";
+    assert!(tried(removal) >= 4, "{removal}: {}", room.show(&ran));
     assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new());
 }
