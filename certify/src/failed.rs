@@ -1,7 +1,7 @@
 //! Failures: deploys on a disk that fails, and what the tool makes of it.
 //!
 //! Two deploys are done again and again, each time with one fault, on the disk as the deploy before had left it: the second
-//! of the recorded history, and, from the removal on, the first that removes a release that had been live. A run may fail,
+//! of the recorded history, and, from the end of the removal on, the first that removes a release that had been live. A run may fail,
 //! with `current` on a complete release that was permitted; or it may succeed, and then everything has to be right, power
 //! losses included: what a failed sync did not make durable must not be reported as live. Promises that the tool breaks
 //! without any fault are not held against it again. A run in which no fault happened does not count.
@@ -76,7 +76,7 @@ struct Target {
 enum Part {
     /// All.
     Whole,
-    /// From the first on that removes something of a release that had been live: up to there it is a deploy as any other.
+    /// From the one on that takes the last name from a release that had been live: the end of its removal, and what follows.
     Removal,
 }
 
@@ -246,7 +246,7 @@ fn jobs(first: Seq, ops: Seq, target: &Target, faults: Faults, seed: u64) -> (Ve
     let deploy = target.deploy;
     let which = match target.part {
         Part::Whole => "",
-        Part::Removal => ", the first of which removes something of a release that had been live",
+        Part::Removal => ", the first of which takes the last name from a release that had been live",
     };
     let ops = ops + 1 - first;
     let rare = "from an operation on, reading, read-only disk, killed process, killed client, cut connection";

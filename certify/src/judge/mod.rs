@@ -435,7 +435,7 @@ pub fn judge_with_readers(
     }
 }
 
-/// The first deploy that removes a release that had been live, and its op that begins with that.
+/// The first deploy that removes a release that had been live, and its op that takes the last name from it.
 pub(crate) fn first_to_remove(trace: &Trace, scenario: &Scenario) -> Option<(u32, simfs::Seq)> {
     let history = History::new(trace, scenario);
     let at = history.first_removal(trace)?;

@@ -115,7 +115,7 @@ fn our_engine_recovers_and_never_reports_a_failure_as_live() {
     let told = format!("each of {ops} operations of deploy 2, and");
     assert!(tried(&told) >= if slow { 2 * ops } else { 8 }, "{told}: {}", room.show(&ran));
     // The bundled application has its first release to remove in deploy 4.
-    let removal = " operations of deploy 4, the first of which removes";
+    let removal = " operations of deploy 4, the first of which takes";
     assert!(tried(removal) >= 4, "{removal}: {}", room.show(&ran));
     assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new());
 }
