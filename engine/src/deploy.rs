@@ -87,9 +87,11 @@ async fn prepare(
         let folder = target.source.clone();
         progress.phase("reading the source");
         let scan = tokio::task::spawn_blocking(move || Source::scan(&folder));
-        let source = scan.await.map_err(|e| Cause::from(std::io::Error::other(e)))?.map_err(Cause::from)?;
+        let scan =
+            async { scan.await.map_err(|e| Cause::from(std::io::Error::other(e)))?.map_err(Cause::from) };
+        // Meanwhile: each takes a while, and neither needs the other.
         progress.phase(&format!("connecting to {}", target.address.host));
-        let mut session = Session::connect(target).await?;
+        let (source, mut session) = tokio::try_join!(scan, Session::connect(target))?;
         let mut waiting = |who: &str| say(&format!("waiting for another run: {who}"));
         let host = session.open_waiting(source.manifest(), Some(options.wait), &mut waiting).await?;
         Ok::<_, DeployError>((session, host, Arc::new(source)))

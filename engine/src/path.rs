@@ -54,6 +54,11 @@ impl RelPath {
         self.0.get(..end).map(|b| Self(b.to_vec()))
     }
 
+    /// The last component; empty for the root.
+    pub fn name(&self) -> &[u8] {
+        self.0.rsplit(|b| *b == b'/').next().unwrap_or_default()
+    }
+
     /// Every directory above this path, the root first, itself not included.
     pub fn ancestors(&self) -> Vec<Self> {
         let mut all = Vec::new();

@@ -29,8 +29,9 @@ use crate::stream::{self, Cut};
 use crate::text::printable;
 use crate::upload::{self, PackError};
 
-/// By then a shell has said its first word, if it runs our script at all. What a script does then may take longer.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(20);
+/// By then a shell has said its first word, unless the host is very slow or does not run our script at all. What a
+/// script does then may take longer.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How a phase failed.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl Drop for Watch {
 }
 
 impl Session {
-    /// Connects and opens both channels: one round trip after the login, and a second one until OpenSSH takes input.
+    /// Connects and opens both channels: one round trip after the login.
     pub(crate) async fn connect(target: &Target) -> Result<Self, Cause> {
         let connection = ssh::connect(&target.address).await?;
         let skip_unreadable = target.unreadable == Unreadable::Skip;
@@ -98,7 +99,7 @@ impl Session {
             best_effort,
             skip_unreadable,
         };
-        let (main, watch) = tokio::join!(connection.exec(steps::SHELL), connection.exec(steps::SHELL));
+        let (main, watch) = tokio::join!(connection.channel(), connection.channel());
         let main = Shell::new(main.map_err(|e| Cause::from(ConnectError::from(e)))?, &run.token);
         // A host that allows one channel only deploys without being watched.
         let watch = match watch {
@@ -239,30 +240,57 @@ impl Session {
         script: Vec<u8>,
         mut each: impl FnMut(Event),
     ) -> Result<(), Failure> {
+        let lost = |error: &russh::Error| lost(step, error);
+        let in_command = self.main.send(&script).await.map_err(|e| lost(&e))?;
+        let (ended, heard) = self.greeted(step, &mut each).await;
+        if heard || !matches!(ended, Err(Failure::Lost { .. })) {
+            return ended;
+        }
+        match no_shell::why(&self.connection).await {
+            Ok(Some(why)) => Err(Failure::NoShell(why)),
+            // What is between us and a shell there does not take a command of this length, or of this form.
+            Ok(None) if in_command => {
+                let channel = self.connection.channel().await.map_err(|e| lost(&e))?;
+                self.main = Shell::plain(channel, &self.run.token);
+                self.main.send(&script).await.map_err(|e| lost(&e))?;
+                self.greeted(step, &mut each).await.0
+            }
+            Ok(None) | Err(_) => ended,
+        }
+    }
+
+    /// Waits for the end of the first script, and says whether there was a word of it. While there is none, it is asked
+    /// whether the account runs commands at all.
+    async fn greeted(
+        &mut self,
+        step: &'static str,
+        each: &mut impl FnMut(Event),
+    ) -> (Result<(), Failure>, bool) {
         let heard = AtomicBool::new(false);
+        let connection = self.connection.clone();
         let ended = {
-            let opening = self.phase(step, script, |event| {
+            let opening = self.wait(step, |event| {
                 heard.store(true, Ordering::Relaxed);
                 each(event);
             });
             let silence = async {
                 tokio::time::sleep(GREETING_TIMEOUT).await;
                 if heard.load(Ordering::Relaxed) {
-                    std::future::pending::<()>().await;
+                    return std::future::pending().await;
+                }
+                match no_shell::why(&connection).await {
+                    // It is only slow.
+                    Ok(None) => std::future::pending().await,
+                    Ok(Some(why)) => Failure::NoShell(why),
+                    Err(_) => Failure::Lost { step, why: "the host does not answer".to_owned() },
                 }
             };
             tokio::select! {
                 ended = opening => ended,
-                () = silence => Err(Failure::Lost { step, why: "the host does not answer".to_owned() }),
+                failure = silence => Err(failure),
             }
         };
-        match ended {
-            Err(Failure::Lost { .. }) if !heard.load(Ordering::Relaxed) => {
-                let why = no_shell::why(&self.connection).await;
-                why.map_or(ended, |why| Err(Failure::NoShell(why)))
-            }
-            other => other,
-        }
+        (ended, heard.into_inner())
     }
 
     /// What has to be said at the end with `durability = "best-effort"` on a host that cannot sync.
@@ -491,7 +519,7 @@ fn lost(step: &'static str, error: &russh::Error) -> Failure {
 }
 
 /// Starts the watching and the beats.
-async fn watched(shell: Shell, run: &Run, silence: Duration) -> Option<Watch> {
+async fn watched(mut shell: Shell, run: &Run, silence: Duration) -> Option<Watch> {
     shell.send(&steps::watch(run, silence.as_secs())).await.ok()?;
     let input = shell.input();
     let beats = tokio::spawn(async move {

@@ -5,6 +5,8 @@ use cutover::remote::frame::{Event, Frames};
 use libfuzzer_sys::fuzz_target;
 
 const TOKEN: &str = "c0ffee";
+/// What the host makes of it, as `lib.sh` says it first.
+const KEY: &str = "c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ff";
 
 fuzz_target!(|data: &[u8]| {
     // The first two bytes say how the rest is cut.
@@ -33,15 +35,20 @@ fn events<const N: usize>(mut output: &[u8], lengths: [usize; N]) -> Vec<Event> 
 
 /// The events, framed as the scripts do it, are the same events again.
 fn comes_back(output: &[u8], events_seen: &[Event]) {
-    let mut framed = Vec::new();
+    // What it frames must not be in there.
+    if output.windows(KEY.len()).any(|w| w == KEY.as_bytes()) {
+        return;
+    }
+    // Words that make a key do so only once.
+    let mut framed = format!("\n{TOKEN} key {KEY}\n").into_bytes();
     for event in events_seen {
         match event {
             // Words that are not UTF-8 are told with a replacement character, so these come back as that.
-            Event::Note(words) => framed.extend(format!("\n{TOKEN} {}\n", words.join(" ")).into_bytes()),
+            Event::Note(words) => framed.extend(format!("\n{KEY} {}\n", words.join(" ")).into_bytes()),
             Event::Section { name, bytes } => {
-                framed.extend(format!("\n{TOKEN} begin {name}\n").into_bytes());
+                framed.extend(format!("\n{KEY} begin {name}\n").into_bytes());
                 framed.extend_from_slice(bytes);
-                framed.extend(format!("\n{TOKEN} end\n").into_bytes());
+                framed.extend(format!("\n{KEY} end\n").into_bytes());
             }
         }
     }

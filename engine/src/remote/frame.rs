@@ -1,8 +1,11 @@
 //! Taking the remote shell's output apart.
 //!
-//! Login shells print greetings and tools print what they like. So whatever matters comes framed by a token that is
-//! random in every run: `\n<token> word word…\n` is a note, `\n<token> begin <name>\n … \n<token> end\n` a section of
+//! Login shells print greetings and tools print what they like. So whatever matters comes framed by a key that is
+//! random in every run: `\n<key> word word…\n` is a note, `\n<key> begin <name>\n … \n<key> end\n` a section of
 //! arbitrary bytes. Everything else is noise and is dropped.
+//!
+//! At first the key is the run's token. The host makes another one, which nobody else on it gets to know, and says
+//! `\n<token> key <key>\n`; from there on the token is noise.
 
 /// One framed thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +24,10 @@ pub enum Event {
 /// An incremental parser: bytes in, events out.
 #[derive(Debug)]
 pub struct Frames {
+    /// The start of a frame: a newline, the key, a space.
     token: Vec<u8>,
+    /// Whether the key is the host's own.
+    keyed: bool,
     buffer: Vec<u8>,
     /// Up to here there is no frame.
     scanned: usize,
@@ -48,6 +54,7 @@ impl Frames {
     pub fn new(token: &str) -> Self {
         Self {
             token: format!("\n{token} ").into_bytes(),
+            keyed: false,
             // The first frame may be the first line.
             buffer: b"\n".to_vec(),
             scanned: 0,
@@ -88,6 +95,7 @@ impl Frames {
         };
         let line = String::from_utf8_lossy(after.get(..length)?).into_owned();
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let mut next_token = None;
         let event = match (self.section.take(), words.as_slice()) {
             (Some(name), [end]) if end == "end" => {
                 let bytes = self.buffer.get(1..start).unwrap_or_default().to_vec();
@@ -98,6 +106,10 @@ impl Frames {
                 self.section = Some(name.clone());
                 None
             }
+            (_, [word, key]) if word == "key" && !self.keyed && is_key(key) => {
+                next_token = Some(format!("\n{key} ").into_bytes());
+                None
+            }
             _ => Some(Event::Note(words)),
         };
         // The newline that ends this line stays: it may be the one that starts the next frame. So a section's bytes
@@ -105,6 +117,10 @@ impl Frames {
         self.buffer.drain(..start + self.token.len() + length);
         self.scanned = 0;
         self.count += 1;
+        if let Some(token) = next_token {
+            self.token = token;
+            self.keyed = true;
+        }
         events.extend(event);
         Some(())
     }
@@ -130,4 +146,9 @@ impl Frames {
             }
         }
     }
+}
+
+/// A key as the host makes one: a SHA-256 in hexadecimal.
+fn is_key(word: &str) -> bool {
+    word.len() == 64 && word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

@@ -3,9 +3,20 @@
 LC_ALL=C; export LC_ALL
 unset CDPATH ENV BASH_ENV TAR_OPTIONS POSIXLY_CORRECT QUOTING_STYLE TAPE FIND_BLOCK_SIZE BLOCK_SIZE BLOCKSIZE
 PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin; export PATH
-say() { printf '\n%s %s\n' "$T" "$*"; }
-begin() { printf '\n%s begin %s\n' "$T" "$1"; }
-end() { printf '\n%s end\n' "$T"; }
+# Whatever is said is framed by the key `K`. It is made here, and no command line holds it: the token `T` may come in one,
+# which every user of the host can read, and then a name that is made in a folder meanwhile could pass for our word. A shell
+# that gets this script again keeps its key.
+if [ -z "$K" ]; then
+  K=$T
+  if [ -r /dev/urandom ]; then
+    k=$(dd if=/dev/urandom bs=32 count=1 2>/dev/null | sha256sum 2>/dev/null)
+    k=${k%% *}
+    case $k in *[!0-9a-f]*|'') ;; *) printf '\n%s key %s\n' "$T" "$k"; K=$k ;; esac
+  fi
+fi
+say() { printf '\n%s %s\n' "$K" "$*"; }
+begin() { printf '\n%s begin %s\n' "$K" "$1"; }
+end() { printf '\n%s end\n' "$K"; }
 die() { say fail "$@"; exit 1; }
 # What lies in a folder; more arguments choose some of it, as find(1) takes them.
 items() { d=$1; shift; find "$d/." ! -name . -prune "$@" -exec stat -c '//%f %d:%i %n' {} +; }
@@ -52,6 +63,8 @@ open_tools() {
     command -v "$t" >/dev/null 2>&1 || die missing-tool "$t"
   done
   stat -c %f / >/dev/null 2>&1 || die missing-tool stat-c
+  # Every script but the first one comes through it.
+  dd bs=1 count=1 iflag=fullblock >/dev/null 2>&1 </dev/null || die missing-tool dd-iflag=fullblock
 }
 open_path() {
   if [ ! -d "$1" ]; then
@@ -120,8 +133,11 @@ look() {
     if [ -f ".cutover/seals/$b" ]; then begin seal; cat ".cutover/seals/$b"; end; tree "releases/$b"; unreadable "releases/$b"; fi
   fi
 }
-# What lies in shared/, in those of its folders that the application has too.
-look_shared() { for d do if [ -d "shared/$d" ]; then items "shared/$d" || die look; fi; done; }
+# What lies in shared/, in those of its folders that the application has too. `p` is where we are; folders without folders
+# in them come several a call.
+folders() { for d do if [ -d "$p/$d" ]; then items "$p/$d" || die look; fi; done; }
+into() { [ -d "$p/$1" ] && { p=$p/$1; items "$p" || die look; }; }
+up() { p=${p%/*}; }
 
 # --- the deploy
 # Nothing durable. If it cannot be made so, `R` is taken back: what a failed sync covered is never durable any more.

@@ -1,9 +1,14 @@
 //! Quoting for a POSIX shell.
 
-/// `bytes` as one word of `sh`: in single quotes, so nothing in it means anything; a quote becomes `'\''`.
+/// `bytes` as one argument in `sh`: as they are if that means nothing else to any shell, and else in single quotes, where
+/// nothing means anything; a quote becomes `'\''`.
 ///
 /// Total for every byte but NUL, which no argument can hold.
 pub fn word(bytes: &[u8]) -> Vec<u8> {
+    let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"._/-".contains(b);
+    if !bytes.is_empty() && bytes.iter().all(is_plain) {
+        return bytes.to_vec();
+    }
     let mut out = Vec::with_capacity(bytes.len() + 2);
     out.push(b'\'');
     for b in bytes {

@@ -3,6 +3,8 @@
 //! The verbs are functions of `lib.sh` and `lock.sh`. A script is sent with its length and ends in [`END`]: a remote
 //! shell that did not get all of it runs nothing of it.
 
+use std::collections::BTreeMap;
+
 use crate::history::{Event, Record};
 use crate::path::RelPath;
 use crate::plan::{Course, Plan, Step};
@@ -21,15 +23,45 @@ pub const CHECK: &str = include_str!("check.sh");
 /// What every script ends in.
 pub const END: &[u8] = b"#end";
 
-/// What is asked of the host: a shell that runs one script after the other, each announced by a line with its length.
-/// The login shell has to take it as it is: no newline, no backslash and no exclamation mark. `read` takes exactly one
-/// line off a pipe, and dd(1) exactly its block; head(1) of busybox would read on.
-pub const SHELL: &str = "exec sh -c 'LC_ALL=C; export LC_ALL; \
-    while IFS= read -r n; do s=$(dd bs=\"$n\" count=1 iflag=fullblock 2>/dev/null); \
-    case $s in *\"#end\") eval \"$s\" ;; \
-    *) echo \"a script came incomplete, or dd has no iflag=fullblock\" >&2; exit 1 ;; esac; done'";
+/// A shell that runs one script after the other. The first one is its argument, as `printf %b` takes it; the others
+/// come on its input, each announced by a line with its length. The login shell has to take it as it is: no newline, no
+/// backslash and no exclamation mark. `read` takes exactly one line off a pipe, and dd(1) exactly its block; head(1) of
+/// busybox would read on.
+const SHELL: &str = "exec sh -c 'LC_ALL=C; export LC_ALL; K=; s=$(printf %b \"$1\"); set --; \
+    while case $s in *\"#end\") eval \"$s\" ;; \
+    *) echo \"a script came incomplete, or dd has no iflag=fullblock\" >&2; exit 1 ;; esac; \
+    IFS= read -r n; do s=$(dd bs=\"$n\" count=1 iflag=fullblock 2>/dev/null); done' sh";
 
-/// A script as [`SHELL`] takes it.
+/// What is asked of a host that takes input at once: [`SHELL`], to which every script comes on its input.
+pub fn shell() -> String {
+    format!("{SHELL} '#end'")
+}
+
+/// The longest command that is sent. Linux takes 128 KiB for one argument (`MAX_ARG_STRLEN`, execve(2)), and OpenSSH
+/// 256 KiB for one message.
+const COMMAND_BYTES_MAX: usize = 120 << 10;
+
+/// What is asked of a host that takes no input before it was asked for something: [`SHELL`] with its first script.
+/// `None` if that is too long for a command.
+///
+/// Every login shell takes it as one word: it is in single quotes, and what means something to one of them even there is
+/// written as `printf %b` has it, a backslash that a digit follows, which stands for itself in all of them.
+pub fn shell_with(script: &[u8]) -> Option<String> {
+    use std::fmt::Write as _;
+    let mut command = format!("{SHELL} '");
+    for byte in script.iter().chain(END) {
+        match byte {
+            b'\'' | b'\\' | b'!' | ..=0x1f | 0x7f.. => {
+                let _ = write!(command, "\\0{byte:03o}");
+            }
+            _ => command.push(char::from(*byte)),
+        }
+    }
+    command.push('\'');
+    (command.len() <= COMMAND_BYTES_MAX).then_some(command)
+}
+
+/// A script as it goes to the input of [`SHELL`].
 pub fn framed(script: &[u8]) -> Vec<u8> {
     let mut out = format!("{}\n", script.len() + END.len()).into_bytes();
     out.extend_from_slice(script);
@@ -40,7 +72,7 @@ pub fn framed(script: &[u8]) -> Vec<u8> {
 /// What makes one run's names and words unlike any other's.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// Frames output, and names the run as a holder of the lock. Hexadecimal.
+    /// Names the run as a holder of the lock, and frames the first word of the host's. Hexadecimal.
     pub token: String,
     /// Who holds the lock, in words for people; one line.
     pub holder: String,
@@ -91,10 +123,29 @@ pub fn look_again(app_dirs: &[&RelPath]) -> Vec<u8> {
 }
 
 fn look(app_dirs: &[&RelPath], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"look\nbegin shared\nif [ -d shared ]; then items shared || die look; fi\n");
-    let dirs = app_dirs.iter().filter(|d| !d.is_root()).map(|d| d.as_bytes());
-    out.extend_from_slice(&calls("look_shared", dirs, b""));
+    out.extend_from_slice(
+        b"look\nbegin shared\nif [ -d shared ]; then items shared || die look; fi\np=shared\n",
+    );
+    let mut within: BTreeMap<RelPath, Vec<&RelPath>> = BTreeMap::new();
+    for dir in app_dirs {
+        if let Some(parent) = dir.parent() {
+            within.entry(parent).or_default().push(dir);
+        }
+    }
+    look_into(&RelPath::root(), &within, out);
     out.extend_from_slice(b"end\n");
+}
+
+/// Each name once: a script with every path of a large application would be too long for a command.
+fn look_into(dir: &RelPath, within: &BTreeMap<RelPath, Vec<&RelPath>>, out: &mut Vec<u8>) {
+    let dirs = within.get(dir).map(Vec::as_slice).unwrap_or_default();
+    let (deeper, leaves): (Vec<&RelPath>, Vec<_>) = dirs.iter().partition(|d| within.contains_key(**d));
+    out.extend_from_slice(&calls("folders", leaves.iter().map(|d| d.name()), b""));
+    for dir in deeper {
+        out.extend_from_slice(&[b"into ", word(dir.name()).as_slice(), b" && {\n"].concat());
+        look_into(dir, within, out);
+        out.extend_from_slice(b"up; }\n");
+    }
 }
 
 /// Says what `current` is, before anything else: see [`crate::preflight::current`].

@@ -79,8 +79,9 @@ impl From<russh::Error> for ConnectError {
 }
 
 /// An authenticated connection.
+#[derive(Clone)]
 pub struct Connection {
-    handle: client::Handle<Client>,
+    handle: Arc<client::Handle<Client>>,
 }
 
 /// Connects, checks the host's key and logs in.
@@ -103,7 +104,7 @@ pub async fn connect(address: &Address) -> Result<Connection, ConnectError> {
     let logging_in = auth::log_in(&mut handle, address, &host);
     match tokio::time::timeout(AUTH_TIMEOUT, logging_in).await {
         Err(_) => Err(unreachable(format!("no login within {} seconds", AUTH_TIMEOUT.as_secs()))),
-        Ok(result) => result.map(|()| Connection { handle }),
+        Ok(result) => result.map(|()| Connection { handle: Arc::new(handle) }),
     }
 }
 
@@ -144,15 +145,12 @@ impl client::Handler for Client {
 }
 
 impl Connection {
-    /// Opens a channel and starts `command` on it.
+    /// Opens a channel on which something can be started.
     ///
     /// # Errors
     /// If the host does not open it.
-    pub(crate) async fn exec(&self, command: &str) -> Result<russh::Channel<client::Msg>, russh::Error> {
-        let channel = self.handle.channel_open_session().await?;
-        // The answer comes with the channel's other messages; waiting for it would be a round trip.
-        channel.exec(true, command).await?;
-        Ok(channel)
+    pub(crate) async fn channel(&self) -> Result<russh::Channel<client::Msg>, russh::Error> {
+        self.handle.channel_open_session().await
     }
 
     /// Says goodbye, not for long.

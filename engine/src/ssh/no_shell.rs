@@ -46,7 +46,8 @@ pub(crate) async fn ask(
     command: &str,
     input: &[u8],
 ) -> Result<Answer, russh::Error> {
-    let mut channel = connection.exec(command).await?;
+    let mut channel = connection.channel().await?;
+    channel.exec(true, command).await?;
     // A host that has closed the channel by now has answered all the same.
     if !input.is_empty() {
         let _ = channel.data_bytes(input.to_vec()).await;
@@ -82,10 +83,9 @@ pub(crate) async fn ask(
     Ok(answer)
 }
 
-/// Why the account does not run commands, in words; `None` if it does, or if the connection is gone.
-pub(crate) async fn why(connection: &Connection) -> Option<String> {
-    let answer = ask(connection, &format!("echo {WORD}"), SFTP_INIT).await.ok()?;
-    reason(&answer)
+/// Why the account does not run commands, in words; `None` if it does.
+pub(crate) async fn why(connection: &Connection) -> Result<Option<String>, russh::Error> {
+    Ok(reason(&ask(connection, &format!("echo {WORD}"), SFTP_INIT).await?))
 }
 
 /// What the account's shell prints without being asked, in one line.

@@ -24,6 +24,10 @@ pub struct Shell {
     events: mpsc::UnboundedReceiver<Said>,
     stderr: Vec<u8>,
     sent_bytes: Arc<AtomicU64>,
+    /// Whether nothing was started yet.
+    is_new: bool,
+    /// Whether the first script may come in the command.
+    in_command: bool,
 }
 
 /// What the draining task passes on.
@@ -44,7 +48,7 @@ pub enum Ended {
 }
 
 impl Shell {
-    /// Takes over a channel on which a shell was started.
+    /// Takes over a channel. The shell is started with the first script that is sent.
     pub fn new(channel: Channel<Msg>, token: &str) -> Self {
         let (mut reader, writer) = channel.split();
         let (sender, events) = mpsc::unbounded_channel();
@@ -71,7 +75,13 @@ impl Shell {
             }
         });
         let writer = Arc::new(writer);
-        Self { writer, events, stderr: Vec::new(), sent_bytes: Arc::default() }
+        let sent_bytes = Arc::default();
+        Self { writer, events, stderr: Vec::new(), sent_bytes, is_new: true, in_command: true }
+    }
+
+    /// The same, but the first script never comes in the command, whatever the host takes.
+    pub fn plain(channel: Channel<Msg>, token: &str) -> Self {
+        Self { in_command: false, ..Self::new(channel, token) }
     }
 
     /// The input, to send on while the output is waited for.
@@ -79,12 +89,26 @@ impl Shell {
         Input { writer: Arc::clone(&self.writer), sent_bytes: Arc::clone(&self.sent_bytes) }
     }
 
-    /// Sends a script to be run.
+    /// Sends a script to be run; says whether it went in the command that starts the shell.
+    ///
+    /// Some servers (OpenSSH's) take no input before something was started. Waiting until they do would be a round trip. From
+    /// those that take it at once it goes there: they may not take a long command (dropbear: 9000 bytes).
     ///
     /// # Errors
     /// If the connection is gone.
-    pub async fn send(&self, script: &[u8]) -> Result<(), russh::Error> {
-        self.input().send(steps::framed(script)).await
+    pub async fn send(&mut self, script: &[u8]) -> Result<bool, russh::Error> {
+        // The answer to the request comes with the channel's other messages; waiting for it would be a round trip, too.
+        if std::mem::take(&mut self.is_new) {
+            let takes_input = self.writer.writable_packet_size().await > 0;
+            let with_it = steps::shell_with(script).filter(|_| self.in_command && !takes_input);
+            if let Some(command) = with_it {
+                self.writer.exec(true, command).await?;
+                return Ok(true);
+            }
+            self.writer.exec(true, steps::shell()).await?;
+        }
+        self.input().send(steps::framed(script)).await?;
+        Ok(false)
     }
 
     /// Ends the shell's input.

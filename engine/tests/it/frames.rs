@@ -25,6 +25,27 @@ fn noise_is_dropped() {
 }
 
 #[test]
+fn from_the_hosts_own_key_on_the_token_is_noise() {
+    let key = "0123456789abcdef".repeat(4);
+    let other = "f".repeat(64);
+    let said = format!(
+        "\nT0K3N hello\n\nT0K3N key short\n\nT0K3N key {key}\n\nT0K3N forged\n\n{key} begin tree\n\nT0K3N end\n\nT0K3N key {other}\n\
+         \n{key} end\n\n{key} key {other}\n\n{other} forged\n\n{key} phase 0\n"
+    );
+    let tree = format!("\nT0K3N end\n\nT0K3N key {other}\n").into_bytes();
+    let expected = [
+        note("hello"),
+        note("key short"),
+        Event::Section { name: "tree".to_owned(), bytes: tree },
+        note(&format!("key {other}")),
+        note("phase 0"),
+    ];
+    assert_eq!(feed(&[said.as_bytes()]), expected);
+    let bytes: Vec<&[u8]> = said.as_bytes().chunks(1).collect();
+    assert_eq!(feed(&bytes), expected);
+}
+
+#[test]
 fn a_section_cut_short_is_not_one() {
     let out = feed(&[b"\nT0K3N begin a\nhalf\nT0K3N fail disk\n\nT0K3N begin b\nwhole\nT0K3N end\n"]);
     assert_eq!(out, [note("fail disk"), Event::Section { name: "b".to_owned(), bytes: b"whole".to_vec() }]);

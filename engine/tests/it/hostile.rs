@@ -266,11 +266,15 @@ impl Handler for Liar {
     }
 }
 
-/// The run's token, in what the client said: `c` and 32 hexadecimal digits.
+fn is_hex(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
+}
+
+/// What frames the host's words: the key that its shell made, or the run's token, `c` and 32 hexadecimal digits.
 fn token(said: &[u8]) -> Option<&[u8]> {
-    let is =
-        |w: &&[u8]| w[0] == b'c' && w[1..].iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
-    said.windows(33).find(is)
+    const KEY: &[u8] = b" key ";
+    let key = said.windows(KEY.len() + 64).find(|w| w.starts_with(KEY) && is_hex(&w[KEY.len()..]));
+    key.map(|w| &w[KEY.len()..]).or_else(|| said.windows(33).find(|w| w[0] == b'c' && is_hex(&w[1..])))
 }
 
 fn with_token(bytes: &[u8], said: &[u8]) -> Vec<u8> {
@@ -320,6 +324,7 @@ async fn changed(
         if read == 0 {
             return;
         }
+        said.extend_from_slice(&buffer[..read]);
         let mut out = Vec::new();
         for byte in &buffer[..read] {
             let mut byte = *byte;
@@ -376,11 +381,12 @@ async fn answer(
 }
 
 /// What steers terminals, names that lead elsewhere, words of our own protocol.
-const NASTY: [&[u8]; 33] = [
+const NASTY: [&[u8]; 34] = [
     b"\x1b]0;pwned\x07\x1b[31m\x1b[2J",
     b"\x9b31m\xc2\x9b31m\r",
     "\u{202e}\u{200b}\u{feff}txt.exe".as_bytes(),
     b"\xff\xfe\x00",
+    b"\nTOKEN key 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n",
     b"\nTOKEN fail busy\n",
     b"\nTOKEN fail missing-tool \x1b[31mtool\x07\n",
     b"\nTOKEN fail \x1b]0;pwned\x07\n",

@@ -200,7 +200,8 @@ impl Shell {
 
     fn start_as(shell: &[&str], token: &str) -> Self {
         // What `exec sh -c …` is to the login shell, with this one as `sh`.
-        let words = steps::SHELL.strip_prefix("exec sh ").expect("it starts so");
+        let asked = steps::shell();
+        let words = asked.strip_prefix("exec sh ").expect("it starts so");
         let command = format!("exec {} {words}", shell.join(" "));
         let mut child = Command::new("sh")
             .args(["-c", &command])

@@ -81,6 +81,17 @@ fn a_noisy_bashrc() {
     two_deploys(&host);
 }
 
+/// What stands between sshd and the shell may have limits of its own; then the scripts come on the input.
+#[test]
+fn a_gate_that_takes_no_long_command() {
+    let gate = "case ${#SSH_ORIGINAL_COMMAND} in ?|??|???) exec sh -c \"$SSH_ORIGINAL_COMMAND\" ;; esac\n\
+                echo 'command too long' >&2; exit 1\n";
+    let home = [("gate", gate)];
+    let config = "ForceCommand . \"$HOME/gate\"";
+    let Some(host) = (Account { home: &home, config, ..Account::default() }).start() else { return };
+    two_deploys(&host);
+}
+
 /// What a deploy to this account says: it must be a refusal that gives the reason, soon, and nothing is made on the host.
 fn refused(account: &Account<'_>, reasons: &[&str]) {
     let Some(host) = account.start() else { return };

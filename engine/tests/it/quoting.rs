@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use cutover::remote::quote::{calls, word};
+use cutover::remote::steps;
 use proptest::prelude::*;
 
 /// Runs a script from standard input, as it is done on a host.
@@ -58,6 +59,46 @@ fn every_byte_alone_and_together() {
 fn a_word_is_one_word() {
     assert_eq!(word(b"a'b"), b"'a'\\''b'");
     assert_eq!(word(b""), b"''");
+    assert_eq!(word(b"releases/20260101-000000_a.b"), b"releases/20260101-000000_a.b");
+    assert_eq!(word(b"~"), b"'~'");
+}
+
+/// A login shell takes a script that comes in the command, whatever is in it.
+#[test]
+fn a_script_in_a_command() {
+    let mut words: Vec<Vec<u8>> = (1..=255).map(|b| vec![b]).collect();
+    words.push((1..=255).collect());
+    words.extend(
+        [&b"'!\\'"[..], b"\\0047", b"%s%%b", b"$(exit 3)`exit 4`", b"\n\n", b"!!"].map(<[u8]>::to_vec),
+    );
+    // As long as a command gets.
+    words.extend((0..4000).map(|n| format!("word-{n}").into_bytes()));
+    let command = steps::shell_with(&script(&words)).expect("it fits");
+    let logins: [&[&str]; 7] =
+        [&["sh"], &["dash"], &["bash"], &["zsh"], &["fish"], &["tcsh"], &["busybox", "ash"]];
+    for shell in logins {
+        let (program, args) = shell.split_first().expect("a program");
+        // Whoever runs this has start-up files of their own.
+        let home = tempfile::tempdir().expect("tempdir");
+        let asked = Command::new(program)
+            .args(args)
+            .args(["-c", &command])
+            .env("HOME", home.path())
+            .stdin(Stdio::null())
+            .output();
+        match asked {
+            Ok(out) => {
+                let said = String::from_utf8_lossy(&out.stderr).into_owned();
+                assert!(out.stdout == expected(&words), "{shell:?} says {said}");
+            }
+            Err(error) => crate::skip(&format!("{}: {error}", shell.join(" "))),
+        }
+    }
+}
+
+#[test]
+fn a_script_that_is_too_long_for_a_command() {
+    assert_eq!(steps::shell_with(&vec![b' '; 120 << 10]), None);
 }
 
 #[test]

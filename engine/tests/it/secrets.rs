@@ -15,8 +15,12 @@ fn no_command_line_and_no_log_holds_what_is_nobodys_business() {
          exec /bin/cp \"$@\"\n",
         seen.display()
     );
-    fs::write(tools.path().join("cp"), script).expect("shim");
-    chmod(&tools.path().join("cp"), 0o755);
+    let keys = tools.path().join("keys");
+    let noting = format!("#!/bin/sh\n/usr/bin/sha256sum \"$@\" | tee -a '{}'\n", keys.display());
+    for (name, script) in [("cp", script), ("sha256sum", noting)] {
+        fs::write(tools.path().join(name), script).expect("shim");
+        chmod(&tools.path().join(name), 0o755);
+    }
     let path = PathBuf::from(format!("{}:/usr/bin:/bin", tools.path().display()));
     let Some(host) = Host::start_with(Some(&path)) else { return };
     fs::write(host.source().join("settings"), "password=of-the-application").expect("write");
@@ -27,16 +31,16 @@ fn no_command_line_and_no_log_holds_what_is_nobodys_business() {
 
     let lines = fs::read_to_string(&seen).expect("the shim ran");
     assert!(lines.contains("cutover"), "the client was seen: {lines}");
+    assert!(lines.contains("x_rename"), "the host's shell was seen: {lines}");
     let key = fs::read_to_string(host.dir.path().join("id")).expect("key");
     let key = key.lines().nth(1).expect("the key's first line");
-    let holder = fs::read_to_string(host.path().join(".cutover/holder")).expect("holder");
-    // Whoever knows a run's token could answer in its host's name.
-    let is_token =
-        |w: &&str| w.len() == 33 && w.starts_with('c') && w[1..].bytes().all(|b| b.is_ascii_hexdigit());
-    let tokens: Vec<&str> = holder.split_whitespace().filter(is_token).collect();
-    assert!(!tokens.is_empty(), "the token is known: {holder}");
+    // Whoever knows the key that frames what the host says could answer in its name: each deploy begins with one.
+    let frames = fs::read_to_string(&keys).expect("the shim ran");
+    let frames: Vec<&str> =
+        frames.lines().filter(|l| l.ends_with(" -")).filter_map(|l| l.split(' ').next()).collect();
+    assert_eq!(frames.len(), 2, "one for each deploy: {frames:?}");
     let log = fs::read_to_string(host.path().join(".cutover/log")).expect("log");
-    let secrets = [vec![key, "of-the-application"], tokens].concat();
+    let secrets = [vec![key, "of-the-application"], frames].concat();
     for (what, text) in [
         ("a command line", &lines),
         ("the log on the host", &log),
