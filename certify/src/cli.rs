@@ -207,6 +207,10 @@ pub struct Common {
     #[arg(long, value_name = "N", value_parser = faults)]
     pub faults: Option<Faults>,
 
+    /// A program that the server does not have, such as flock. Can be repeated
+    #[arg(long, value_name = "PROGRAM")]
+    pub without: Vec<String>,
+
     /// What random choices are made from
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,

@@ -97,13 +97,15 @@ fn plan(cli: Cli) -> Result<(Common, Plan), Failure> {
                 limit: run.common.timeout,
                 readers: run.readers,
                 delays: None,
+                without: run.common.without.clone(),
             };
             Ok((run.common, plan))
         }
         // The other commands record nothing: they never come here.
         None | Some(Verb::Judge(_) | Verb::Trace(_) | Verb::Reader) => {
             let ours = Plan::for_cutover(find_cutover(cli.cutover)?);
-            let plan = Plan { limit: cli.run.timeout, readers: true, ..ours };
+            let without = cli.run.without.clone();
+            let plan = Plan { limit: cli.run.timeout, readers: true, without, ..ours };
             Ok((cli.run, plan))
         }
     }

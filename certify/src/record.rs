@@ -104,6 +104,8 @@ pub struct Plan {
     pub readers: bool,
     /// What slows some of its programs down.
     pub delays: Option<Delays>,
+    /// Programs that the host does not have.
+    pub without: Vec<String>,
 }
 
 impl Plan {
@@ -127,6 +129,7 @@ impl Plan {
             limit: Duration::from_mins(2),
             readers: false,
             delays: None,
+            without: Vec::new(),
         }
     }
 }
@@ -266,7 +269,7 @@ pub fn record(
     let work = work_dir()?;
     let disk = Disk::new(initial_disk(plan, store.clone()));
     let threads = if plan.delays.is_some() { delays::THREADS } else { NonZeroUsize::MIN };
-    let server = start_server(&disk, threads)?;
+    let server = start_server(&disk, threads, &plan.without)?;
     let mount = server.mount_at().to_path_buf();
     let deploy_path = mount.join(DEPLOY_DIR);
 
@@ -499,7 +502,11 @@ impl Served {
     }
 }
 
-pub(crate) fn start_server(disk: &Disk, threads: NonZeroUsize) -> Result<Served, RecordError> {
+pub(crate) fn start_server(
+    disk: &Disk,
+    threads: NonZeroUsize,
+    without: &[String],
+) -> Result<Served, RecordError> {
     let mounted = Arc::new(Mutex::new(None));
     let (slot, served) = (mounted.clone(), disk.clone());
     let mount = sshd_test::Disk::Mount(Box::new(move |at: &Path| {
@@ -510,6 +517,7 @@ pub(crate) fn start_server(disk: &Disk, threads: NonZeroUsize) -> Result<Served,
     let mut options = Options::new(mount, Arc::new(SyncsToDisk(disk.clone())));
     // Where several threads serve, the parts of a tool are to run side by side; else one processor is faster.
     options.one_processor = threads == NonZeroUsize::MIN;
+    options.without = without.to_vec();
     let mount_at = options.mount_at.clone();
     let server = Server::start(options).map_err(RecordError::Server)?;
     Ok(Served { server, mounted, mount_at })

@@ -95,7 +95,7 @@ impl Reruns<'_> {
     pub fn run(&self, disk: Fs, past: Past, steps: &[Step]) -> Result<Ran, RecordError> {
         let work = record::work_dir()?;
         let disk = Disk::new(disk);
-        let server = record::start_server(&disk, NonZeroUsize::MIN)?;
+        let server = record::start_server(&disk, NonZeroUsize::MIN, &self.plan.without)?;
         let deploy_path = server.mount_at().join(DEPLOY_DIR);
         let mount = record::names_of(server.mount_at());
         let mut scenario = Scenario { past: Some(Arc::new(past)), mount, ..self.scenario.clone() };

@@ -26,6 +26,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A program cannot be hidden.
+    #[error("cannot hide the program {name}: {why}")]
+    Program {
+        /// One of [`Options::without`](crate::Options::without).
+        name: String,
+        /// Why not.
+        why: String,
+    },
     /// The disk could not be put into place.
     #[error("cannot mount the disk at {path}: {source}")]
     Disk {

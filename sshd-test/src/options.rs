@@ -44,6 +44,9 @@ pub struct Options {
     /// Added to the environment of everything that runs in the sandbox, over the defaults (`PATH`, `HOME`, `USER`,
     /// `LOGNAME`, `SHELL`). Default: nothing.
     pub env: Vec<(String, String)>,
+    /// Programs of `PATH` that are not there for what runs in the sandbox: names without a slash. Running one fails with
+    /// EACCES. Default: none.
+    pub without: Vec<String>,
     /// Keep the server, what runs in the sandbox, and the threads of a mount that [`Disk::Mount`] makes on one processor,
     /// the one on which the server is started. With a disk that another thread serves (FUSE), each operation waits for
     /// that thread and back, and a wake-up on another processor costs several times as much as one on the same. Programs
@@ -62,6 +65,7 @@ impl Options {
             observer,
             shell: "/bin/sh".into(),
             env: Vec::new(),
+            without: Vec::new(),
             one_processor: false,
         }
     }
@@ -74,6 +78,7 @@ impl fmt::Debug for Options {
             .field("mount_at", &self.mount_at)
             .field("shell", &self.shell)
             .field("env", &self.env)
+            .field("without", &self.without)
             .field("one_processor", &self.one_processor)
             .finish_non_exhaustive()
     }

@@ -10,7 +10,7 @@ use std::{
 
 use super::sys;
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A command to run in a [`Sandbox`](crate::Sandbox): a shell line, or a program with arguments.
 #[derive(Debug, Clone)]

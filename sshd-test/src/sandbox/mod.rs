@@ -79,9 +79,11 @@ impl Sandbox {
     /// Builds a sandbox. Needs the right to mount: root, or
     /// [`enter_user_namespace_if_needed`](crate::enter_user_namespace_if_needed).
     pub fn start(options: Options) -> Result<Self, Error> {
-        let Options { disk, mount_at, observer, shell, env, one_processor } = options;
+        let Options { disk, mount_at, observer, shell, env, without, one_processor } = options;
         let _here = one_processor.then(OneProcessor::enter).flatten();
         let layout = Layout::new(&mount_at)?;
+        let path = env.iter().find(|(name, _)| name == "PATH").map_or(command::PATH, |(_, value)| value);
+        let without = view::programs(path, &without)?;
         let disk = match disk {
             Disk::Dir(path) => Disk::Dir(
                 std::path::absolute(&path).map_err(|source| Error::Disk { path: mount_at, source })?,
@@ -92,7 +94,7 @@ impl Sandbox {
         let built = layout.clone();
         // The spawner is started by the mounter, to be born into its namespaces.
         let (mounter, (spawner, started)) = Worker::start("sandbox-mounts", move || {
-            view::build(&built, disk)?;
+            view::build(&built, disk, &without)?;
             Worker::start("sandbox-spawn", start_spawner)
         })?;
         let SpawnerStarted { listener, init, root } = started;

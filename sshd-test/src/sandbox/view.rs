@@ -113,8 +113,33 @@ fn home_of_root() -> PathBuf {
         .unwrap_or_else(|| "/tmp".into())
 }
 
+/// Where the programs with these names are, in the directories of `path`. Reads only.
+pub(super) fn programs(path: &str, names: &[String]) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    for name in names {
+        let refuse = |why: String| Error::Program { name: name.clone(), why };
+        if name.is_empty() || name.contains('/') {
+            return Err(refuse("it is not the name of a program".to_owned()));
+        }
+        for dir in path.split(':').filter(|dir| !dir.is_empty()) {
+            let Ok(real) = fs::canonicalize(Path::new(dir).join(name)) else { continue };
+            if real.file_name().is_none_or(|file| file != name.as_str()) {
+                return Err(refuse(format!(
+                    "{dir}/{name} is {}, and other programs may be too",
+                    real.display()
+                )));
+            }
+            found.push(real);
+        }
+    }
+    // /bin and /usr/bin are often the same.
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
 /// Moves the calling thread into new namespaces, and builds the view there. `/proc` is left to the init process.
-pub(super) fn build(layout: &Layout, disk: Disk) -> Result<(), Error> {
+pub(super) fn build(layout: &Layout, disk: Disk, without: &[PathBuf]) -> Result<(), Error> {
     let flags = UnshareFlags::FS | UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     step("new namespaces", sys::unshare(flags))?;
     // A working directory below a place that gets hidden would still lead there.
@@ -127,6 +152,11 @@ pub(super) fn build(layout: &Layout, disk: Disk) -> Result<(), Error> {
     let disk = take_disk(layout, disk)?;
     let everything = sys::mount_setattr(c"/", true, sys::RDONLY | sys::NODEV, 0);
     step("read-only machine", everything)?;
+    for program in without {
+        // Cloned again for each: a mount is in one place.
+        let hide = clone_mount(Path::new("/dev/null")).and_then(|nothing| attach(&nothing, program));
+        step(&format!("hiding {}", program.display()), hide)?;
+    }
     step("disk", attach(&disk, &layout.mount_at))?;
     harden_disk(&layout.mount_at);
     for (path, mode) in layout.fresh() {

@@ -1,8 +1,10 @@
 //! Commands over SSH: streams, status, signals, authentication.
 
-use std::{io::Write, os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
+use std::{io::Write, os::unix::fs::PermissionsExt, process::Stdio, sync::Arc, time::Duration};
 
-use crate::support::{Fixture, noise, run, wait};
+use sshd_test::{Disk, Options, Server};
+
+use crate::support::{Fixture, Recorder, noise, run, wait};
 
 #[test]
 fn five_mebibytes_go_through_cat() {
@@ -32,6 +34,32 @@ fn stderr_is_separate_and_the_status_arrives() {
     assert_eq!(output.stdout, b"out\n");
     assert_eq!(output.stderr, b"err\n");
     assert_eq!(output.status.code(), Some(7));
+}
+
+#[test]
+fn a_program_that_is_not_there() {
+    let Some(fixture) = Fixture::with(&["ssh"], |options| {
+        options.without = ["flock", "no-such-program-anywhere"].map(str::to_owned).into();
+    }) else {
+        return;
+    };
+    // Wherever it is; 126 and 127 are what a shell says of what it cannot run.
+    let tried = fixture.ssh_ok("for p in flock /usr/bin/flock; do $p -n 9 9</ 2>/dev/null; echo $?; done");
+    assert!(tried.lines().all(|status| status == "126" || status == "127"), "{tried}");
+    assert_eq!(fixture.ssh_ok("command -v flock; echo other programs work | cat"), "other programs work\n");
+}
+
+#[test]
+fn a_program_that_cannot_be_hidden() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/bin/sh", dir.path().join("flock")).unwrap();
+    for (name, why) in [("flock", "other programs may be too"), ("../sh", "not the name of a program")] {
+        let mut options = Options::new(Disk::Dir(dir.path().to_owned()), Arc::new(Recorder::default()));
+        options.env.push(("PATH".to_owned(), dir.path().display().to_string()));
+        options.without.push(name.to_owned());
+        let refused = Server::start(options).map(drop).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
 }
 
 #[test]

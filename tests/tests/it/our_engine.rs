@@ -76,6 +76,23 @@ fn our_engine_keeps_its_promises() {
     assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new());
 }
 
+/// The lock that needs no flock(1): what it leaves when a client is killed is in the history too.
+#[test]
+fn our_engine_on_a_host_without_flock() {
+    if !machine_has(&[]) {
+        return;
+    }
+    let room = Room::new();
+    let trace = room.path("trace");
+    let mut command = room.certify();
+    command.args(["--without", "flock", "--recordings", "1", "--recoveries", "12", "--faults", "12"]);
+    let ran = room.run(command.arg("--record").arg(&trace));
+    assert_eq!(ran.code, Some(0), "{}", room.show(&ran));
+    let shown = room.run(room.certify().args(["trace", "show"]).arg(&trace));
+    let operations = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(operations.contains("/.cutover/lock.held"), "{operations}");
+}
+
 /// A few of the further runs; with `CUTOVER_SLOW_TESTS=1` `EIO` and `ENOSPC` at every operation of a deploy, and of one that
 /// removes a release. That is the one place where `.ci/run` asks for all of them: its `cargo certify` tries some.
 #[test]
