@@ -321,10 +321,9 @@ impl fmt::Display for Report {
             Noise::NotAsked => writeln!(f, "login shell: not asked, the host allows no further channel")?,
         }
         match &found.current {
-            Some(Current::Link { text, .. }) => writeln!(f, "current: {}", printable(text)),
-            Some(Current::Other) => writeln!(f, "current: not a symbolic link"),
+            Some(current) => writeln!(f, "{}", current.line()),
             None if found.exists => writeln!(f, "current: not seen"),
-            Some(Current::Absent) | None => writeln!(f, "current: there is none yet"),
+            None => writeln!(f, "{}", Current::Absent.line()),
         }
     }
 }

@@ -105,10 +105,14 @@ pub fn undurable(events: &[Event]) -> Option<String> {
 /// What `current` was when it was looked at last, by a script that did not come as far as a whole report; `None` if the
 /// deploy path cannot be entered.
 pub fn current(events: &[Event]) -> Option<Current> {
+    let leads =
+        |event: &Event| matches!(event, Event::Note(words) if words.as_slice() == ["points", "somewhere"]);
+    let dangles = !events.iter().any(leads);
     events.iter().rev().find_map(|event| match event {
         Event::Section { name, bytes } if name == "points" && !bytes.is_empty() => {
             let text = bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec();
-            Some(Current::Link { text, identity: None })
+            // Which folder it is is not asked here.
+            Some(Current::Link { text, identity: (!dangles).then(String::new) })
         }
         Event::Note(words) => match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["points", "nowhere"] => Some(Current::Absent),

@@ -1,6 +1,6 @@
 //! `cutover log`: the audit log that is kept on the host.
 
-use super::{Answer, Say, current_line, look};
+use super::{Answer, Say, look};
 use crate::config::Target;
 use crate::error::DeployError;
 use crate::text::printable;
@@ -17,6 +17,6 @@ pub async fn log(target: &Target, lines: usize, say: Say<'_>) -> Result<Answer, 
         }
     }
     opened.session.close().await;
-    say(&current_line(&opened.host));
+    say(&opened.host.current.line());
     Ok(Answer::Yes)
 }

@@ -31,9 +31,8 @@ use crate::release::ReleaseId;
 use crate::remote::frame::Event;
 use crate::remote::inspect;
 use crate::remote::listing::{self, Tree};
-use crate::remote::observed::{Current, Observed, ReportError};
+use crate::remote::observed::{Observed, ReportError};
 use crate::session::Session;
-use crate::text::printable;
 
 pub use log::log;
 pub use plan::plan;
@@ -90,18 +89,6 @@ async fn unless_interrupted<T>(
     tokio::select! {
         result = work => result,
         () = interrupted() => Err(DeployError::new(Cause::Interrupted, live)),
-    }
-}
-
-/// The last line: what `current` points to.
-fn current_line(host: &Observed) -> String {
-    match &host.current {
-        Current::Link { text, identity: Some(_) } => format!("current: {}", printable(text)),
-        Current::Link { text, identity: None } => {
-            format!("current: {}, which is not there", printable(text))
-        }
-        Current::Absent => "current: there is none yet".to_owned(),
-        Current::Other => "current: not a symbolic link".to_owned(),
     }
 }
 

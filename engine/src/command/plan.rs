@@ -1,6 +1,6 @@
 //! `cutover plan`: what a deploy would do now.
 
-use super::{Answer, Say, current_line, unless_interrupted};
+use super::{Answer, Say, unless_interrupted};
 use crate::config::{Target, Unreadable};
 use crate::error::{Cause, DeployError, Live};
 use crate::plan::{self, Wish};
@@ -43,6 +43,6 @@ pub async fn plan(target: &Target, say: Say<'_>) -> Result<Answer, DeployError> 
     if let Some(who) = running {
         say(&format!("note: somebody is at it, so this may be another plan soon: {who}"));
     }
-    say(&current_line(&host));
+    say(&host.current.line());
     Ok(if plan.is_nothing_to_do() { Answer::No } else { Answer::Yes })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Say, current_line, open};
+use super::{Answer, Say, open};
 use crate::config::Target;
 use crate::deploy::{carry_out, signals_held};
 use crate::error::DeployError;
@@ -40,6 +40,6 @@ pub async fn prune(
         say("nothing to prune");
     }
     opened.session.close().await;
-    say(&current_line(&opened.host));
+    say(&opened.host.current.line());
     Ok(Answer::Yes)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Say, current_line, open};
+use super::{Answer, Say, open};
 use crate::config::Target;
 use crate::deploy::{carry_out, signals_held};
 use crate::error::DeployError;
@@ -34,7 +34,7 @@ pub async fn recover(target: &Target, wait: Duration, say: Say<'_>) -> Result<An
         say("nothing to recover");
     }
     opened.session.close().await;
-    say(&current_line(&opened.host));
+    say(&opened.host.current.line());
     Ok(Answer::Yes)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, Say, current_line, look};
+use super::{Answer, Say, look};
 use crate::config::Target;
 use crate::error::DeployError;
 use crate::history::{Event, Line};
@@ -30,7 +30,7 @@ pub async fn releases(target: &Target, say: Say<'_>) -> Result<Answer, DeployErr
     for id in ids.into_iter().rev() {
         say(&in_words(host, id, made.get(id)));
     }
-    say(&current_line(host));
+    say(&host.current.line());
     Ok(Answer::Yes)
 }
 

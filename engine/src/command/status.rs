@@ -1,7 +1,7 @@
 //! `cutover status`: what is live, and what lies around.
 
 use super::releases::{LOG_LINES, state, story};
-use super::{Answer, Say, current_line, look};
+use super::{Answer, Say, look};
 use crate::config::Target;
 use crate::drift;
 use crate::error::DeployError;
@@ -53,7 +53,7 @@ pub async fn status(target: &Target, say: Say<'_>) -> Result<Answer, DeployError
         }
     }
     say(&format!("lock      {}", opened.session.running().unwrap_or("free")));
-    say(&current_line(host));
+    say(&host.current.line());
     opened.session.close().await;
     Ok(Answer::Yes)
 }

@@ -2,7 +2,7 @@
 //!
 //! A lock is held by living processes, so on hosts with flock(1) there is nothing stale to free: see `remote/lock.sh`.
 
-use super::{Answer, Say, current_line, unless_interrupted};
+use super::{Answer, Say, unless_interrupted};
 use crate::config::Target;
 use crate::error::{Cause, DeployError, Live};
 use crate::manifest::Manifest;
@@ -38,7 +38,7 @@ pub async fn unlock(target: &Target, kill: bool, say: Say<'_>) -> Result<Answer,
         }
     }
     session.close().await;
-    say(&current_line(&host));
+    say(&host.current.line());
     Ok(Answer::Yes)
 }
 

@@ -1,6 +1,6 @@
 //! `cutover verify`: compares a release on the host with its seal, by hashes.
 
-use super::{Answer, Say, current_line, look};
+use super::{Answer, Say, look};
 use crate::config::Target;
 use crate::drift;
 use crate::error::DeployError;
@@ -49,6 +49,6 @@ pub async fn verify(
             drift.differs.len()
         ));
     }
-    say(&current_line(&opened.host));
+    say(&opened.host.current.line());
     Ok(if drift.is_none() { Answer::Yes } else { Answer::No })
 }

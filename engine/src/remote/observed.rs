@@ -9,6 +9,7 @@ use crate::release::ReleaseId;
 use crate::remote::frame::Event;
 use crate::remote::listing::{self, Item, Tree};
 use crate::shared::SharedTree;
+use crate::text::printable;
 
 /// What `current` is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,20 @@ pub enum Current {
     },
     /// Something else: never replaced.
     Other,
+}
+
+impl Current {
+    /// The line that ends what a command says.
+    pub fn line(&self) -> String {
+        match self {
+            Self::Link { text, identity: Some(_) } => format!("current: {}", printable(text)),
+            Self::Link { text, identity: None } => {
+                format!("current: {}, which is not there", printable(text))
+            }
+            Self::Absent => "current: there is none yet".to_owned(),
+            Self::Other => "current: not a symbolic link".to_owned(),
+        }
+    }
 }
 
 /// The sealed release that `current` resolves to.

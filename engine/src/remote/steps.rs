@@ -152,6 +152,7 @@ fn look_into(dir: &RelPath, within: &BTreeMap<RelPath, Vec<&RelPath>>, out: &mut
 fn points(path: &str) -> String {
     format!(
         "points() {{ (cd -P -- {path} || exit; if [ -L current ]; then begin points; readlink current; end\n\
+         if [ -d current ]; then say points somewhere; fi\n\
          elif [ -e current ]; then say points other; else say points nowhere; fi) 2>/dev/null; }}\npoints\n"
     )
 }

@@ -52,6 +52,7 @@ const GOOD: &[&str] = &[
     "cannot-reflink: cp: failed to clone",
     "flock",
     "points: releases/20250101000000",
+    "points somewhere",
 ];
 
 fn with(from: &str, to: &[&str], durability: Durability) -> String {
@@ -76,6 +77,8 @@ fn judgements() {
     current: releases/20250101000000
     exit code 0
     ");
+    let dangling = with("points somewhere", &[], Durability::Require);
+    assert!(dangling.contains("\ncurrent: releases/20250101000000, which is not there\n"), "{dangling}");
     let first = |text: String| {
         text.lines()
             .filter(|l| !l.starts_with("host:"))
