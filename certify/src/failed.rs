@@ -1,7 +1,7 @@
 //! Failures: deploys on a disk that fails, and what the tool makes of it.
 //!
 //! Two deploys are done again and again, each time with one fault, on the disk as the deploy before had left it: the second
-//! of the recorded history, and, from the end of the removal on, the first that removes a release that had been live. A run may fail,
+//! of the recorded history, and, from its cutover on, the first that removes a release that had been live. A run may fail,
 //! with `current` on a complete release that was permitted; or it may succeed, and then everything has to be right, power
 //! losses included: what a failed sync did not make durable must not be reported as live. Promises that the tool breaks
 //! without any fault are not held against it again. A run in which no fault happened does not count.
@@ -12,7 +12,7 @@ use fastrand::Rng;
 use simfs::fault::{Calls, Fault, Schedule, When};
 use simfs::{Errno, Fs, MarkKind, Seq, View};
 
-use crate::judge::{Past, Pasts, Promise, Tried, Verdict, first_to_remove};
+use crate::judge::{Past, Pasts, Promise, Removal, Tried, Verdict, first_to_remove};
 use crate::record::{Plan, RecordError, Recording};
 use crate::recover::Outcome;
 use crate::rerun::{Fate, Reruns, Start, Step, WhenHanging, verdict};
@@ -76,7 +76,8 @@ struct Target {
 enum Part {
     /// All.
     Whole,
-    /// From the one on that takes the last name from a release that had been live: the end of its removal, and what follows.
+    /// Those that follow its cutover, all of the removal of a release among them; more if it removes before. The cutover
+    /// and not the report: where a tool goes on while it reports, which op comes first is luck.
     Removal,
 }
 
@@ -131,11 +132,11 @@ fn fail(
         return Ok((vec![(Start::default(), Fate::Unknown(why))], None));
     }
     let but = usual.broken();
-    let first = match target.part {
-        Part::Whole => 1,
-        Part::Removal => first_to_remove(&usual.trace, &usual.scenario).map_or(1, |(_, at)| at),
+    let removal = match target.part {
+        Part::Whole => None,
+        Part::Removal => first_to_remove(&usual.trace, &usual.scenario),
     };
-    let (jobs, what) = jobs(first, usual.trace.last(), target, faults, seed);
+    let (jobs, what) = jobs(deploy, removal, usual.trace.last(), faults, seed);
     let done = reruns.each(&jobs, |job| try_job(job, deploy, disk(), past.clone(), reruns, &but))?;
     let none = done.iter().filter(|done| done.is_none()).count();
     let fates: Fates = done.into_iter().flatten().collect();
@@ -203,7 +204,7 @@ fn targets(recording: &Recording) -> Vec<Target> {
         .filter_map(|(nth, (deploy, at))| {
             let part = match nth {
                 1 => Part::Whole,
-                _ if removes.is_some_and(|(removes, _)| removes == *deploy) => Part::Removal,
+                _ if removes.is_some_and(|removal| removal.deploy == *deploy) => Part::Removal,
                 _ => return None,
             };
             Some(Target { deploy: *deploy, at: *at, part })
@@ -218,9 +219,11 @@ fn disk_at(recording: &Recording, at: Seq) -> Fs {
     disk
 }
 
-/// The faults to try, from the op `first` on, and what they are in words. Without any, the deploy makes `ops` operations.
-fn jobs(first: Seq, ops: Seq, target: &Target, faults: Faults, seed: u64) -> (Vec<Job>, String) {
+/// The faults to try, and what they are in words: at all operations of a deploy, or from the given part of it on. Without
+/// any, the deploy makes `ops` operations.
+fn jobs(deploy: u32, removal: Option<Removal>, ops: Seq, faults: Faults, seed: u64) -> (Vec<Job>, String) {
     let mut rng = Rng::with_seed(seed);
+    let first = removal.map_or(1, |removal| removal.from);
     let once = |op, errno| Schedule::one(When::op(op), Fault::Error(errno));
     let last = ops + SOME_MORE;
     // ENOSPC also for what only takes away: where nothing is written in place, that needs space too.
@@ -243,10 +246,14 @@ fn jobs(first: Seq, ops: Seq, target: &Target, faults: Faults, seed: u64) -> (Ve
         rarer.push((Schedule::one(When::nth(reads, nth), Fault::Error(Errno::IO)), None));
     }
     rng.shuffle(&mut rarer);
-    let deploy = target.deploy;
-    let which = match target.part {
-        Part::Whole => "",
-        Part::Removal => ", the first of which takes the last name from a release that had been live",
+    let which = match removal {
+        None => "",
+        Some(Removal { after_cutover: true, .. }) => {
+            " after its cutover, with the removal of a release that had been live"
+        }
+        Some(Removal { after_cutover: false, .. }) => {
+            " from the removal of a release that had been live on, which begins before its cutover"
+        }
     };
     let ops = ops + 1 - first;
     let rare = "from an operation on, reading, read-only disk, killed process, killed client, cut connection";

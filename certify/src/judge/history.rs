@@ -172,25 +172,26 @@ impl History {
         Some(next.map_or(RemovedBy::Open, |end| RemovedBy::Op(end.at)))
     }
 
-    /// The first op after which a release that had been live has no name any more.
-    pub(crate) fn first_removal(&self, trace: &Trace) -> Option<Seq> {
-        let born: FxHashMap<Ino, Seq> =
-            self.releases.iter().map(|release| (release.golden.ino, release.born)).collect();
+    /// The first op after which a release that had been live has no name any more, and which release that is.
+    pub(crate) fn first_removal(&self, trace: &Trace) -> Option<(Seq, usize)> {
+        let known: FxHashMap<Ino, usize> =
+            self.releases.iter().enumerate().map(|(at, release)| (release.golden.ino, at)).collect();
         let mut named: FxHashMap<CellId, Ino> = FxHashMap::default();
         for (seq, op) in (0..).zip(trace.ops()) {
             let mut lost = Vec::new();
             for effect in &trace.effects()[op.effects.start as usize..op.effects.end as usize] {
                 let Value::Entry(now) = effect.value else { continue };
-                let before = match now.filter(|ino| born.contains_key(ino)) {
+                let before = match now.filter(|ino| known.contains_key(ino)) {
                     Some(ino) => named.insert(effect.cell, ino),
                     None => named.remove(&effect.cell),
                 };
                 lost.extend(before);
             }
             // One that was renamed has another name.
-            let gone = |ino: &Ino| born[ino] < seq && !named.values().any(|named| named == ino);
-            if lost.iter().any(gone) {
-                return Some(seq);
+            let born = |ino: &Ino| self.releases[known[ino]].born;
+            let gone = |ino: &&Ino| born(ino) < seq && !named.values().any(|named| named == *ino);
+            if let Some(ino) = lost.iter().find(gone) {
+                return Some((seq, known[ino]));
             }
         }
         None

@@ -435,11 +435,29 @@ pub fn judge_with_readers(
     }
 }
 
-/// The first deploy that removes a release that had been live, and its op that takes the last name from it.
-pub(crate) fn first_to_remove(trace: &Trace, scenario: &Scenario) -> Option<(u32, simfs::Seq)> {
+/// The part of a deploy that removes a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Removal {
+    /// Which deploy.
+    pub(crate) deploy: u32,
+    /// The first op after its cutover, or the first that takes something from that release, whichever is earlier.
+    pub(crate) from: simfs::Seq,
+    /// It is the former.
+    pub(crate) after_cutover: bool,
+}
+
+/// The first deploy that removes a release that had been live.
+pub(crate) fn first_to_remove(trace: &Trace, scenario: &Scenario) -> Option<Removal> {
     let history = History::new(trace, scenario);
-    let at = history.first_removal(trace)?;
-    Some((history.deploys[history.deploy_of(at)?].number, at))
+    let (gone, release) = history.first_removal(trace)?;
+    let index = history.deploy_of(gone)?;
+    let deploy = &history.deploys[index];
+    let golden = &history.releases[release].golden;
+    let begun =
+        change::Search::new(trace, false).first(golden, deploy.begin + 1).map_or(gone, |at| at.min(gone));
+    let cutover = history.cutovers.iter().find(|cutover| cutover.deploy == Some(index));
+    let after = cutover.map(|cutover| cutover.at + 1).filter(|after| *after <= begun);
+    Some(Removal { deploy: deploy.number, from: after.unwrap_or(begun), after_cutover: after.is_some() })
 }
 
 /// An op of a trace in words.

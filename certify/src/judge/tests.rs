@@ -623,6 +623,30 @@ fn a_removal_that_is_pending_is_finished_by_a_later_deploy() {
     }
 }
 
+/// Of a deploy that removes a release, all that follows the cutover belongs to it, and what it removes before.
+#[test]
+fn the_part_of_a_deploy_that_removes_a_release_begins_at_its_cutover_or_earlier() {
+    let [begin, mkdir, write, link, sync, rename, durable, ack, end] = right(1).try_into().unwrap();
+    let ready = [begin, mkdir, write, link, sync];
+    let (switch, told) = ([rename, durable], [ack, end]);
+    let remove = [Remove("app/r/1/f"), Remove("app/r/1")];
+    let part = |parts: &[&[Step]]| {
+        let steps: Vec<Step> = right(0).into_iter().chain(parts.concat()).collect();
+        first_to_remove(&run(&steps), &scenario(Vec::new(), None))
+    };
+    let first = run(&right(0)).last();
+    let ops = run(&right(0).into_iter().chain(ready.clone()).collect::<Vec<_>>()).last();
+    let removal = |from, after_cutover| Some(Removal { deploy: 2, from, after_cutover });
+    // The rename is the next op; the one after it is the first of the part.
+    assert_eq!(part(&[&ready, &switch, &remove, &told]), removal(ops + 2, true));
+    assert_eq!(part(&[&ready, &switch, &told[..1], &remove, &told[1..]]), removal(ops + 2, true));
+    assert_eq!(part(&[&ready, &switch[..1], &remove, &switch[1..], &told]), removal(ops + 2, true));
+    assert_eq!(part(&[&ready, &remove, &switch, &told]), removal(ops + 1, false));
+    assert_eq!(part(&[&ready, &remove[..1], &switch, &remove[1..], &told]), removal(ops + 1, false));
+    assert_eq!(part(&[&ready[..1], &remove, &ready[1..], &switch, &told]), removal(first + 1, false));
+    assert_eq!(part(&[&ready, &switch, &remove[..1], &told]), None);
+}
+
 /// A release is compared when it goes live; where its links lead is asked once more when it is reported.
 #[test]
 fn a_link_that_no_longer_leads_to_shared_data_makes_the_report_wrong() {
