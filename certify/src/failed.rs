@@ -5,6 +5,8 @@
 //! with `current` on a complete release that was permitted; or it may succeed, and then everything has to be right, power
 //! losses included: what a failed sync did not make durable must not be reported as live. Promises that the tool breaks
 //! without any fault are not held against it again. A run in which no fault happened does not count.
+//!
+//! Of a history that starts without the deploy path it is the first deploy, and no other.
 
 use std::fmt::Write as _;
 
@@ -94,7 +96,7 @@ pub fn failed_is_failed(
     interrupted: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Outcome>, RecordError> {
     let reruns = Reruns { plan, scenario: &recording.scenario, interrupted, tick };
-    let targets = targets(recording);
+    let targets = targets(plan, recording);
     if targets.is_empty() {
         let why = "no deploy began after another one had ended".to_owned();
         return Ok(Some(Outcome { verdict: Verdict::NotAsked { why }, tried: Vec::new() }));
@@ -187,8 +189,8 @@ fn try_job(
 }
 
 /// The second deploy, and the first that removes a release that had been live, if there is one: only there a fault meets a
-/// cleanup that matters.
-fn targets(recording: &Recording) -> Vec<Target> {
+/// cleanup that matters. Without the deploy path there is another thing to do, and that is done by the first.
+fn targets(plan: &Plan, recording: &Recording) -> Vec<Target> {
     let trace = &recording.trace;
     let begins: Vec<(u32, Seq)> = trace
         .marks()
@@ -199,11 +201,13 @@ fn targets(recording: &Recording) -> Vec<Target> {
         })
         .collect();
     let removes = first_to_remove(trace, &recording.scenario);
-    let chosen = begins.iter().enumerate().skip(1);
+    let whole = usize::from(plan.deploy_path_exists);
+    let chosen = begins.iter().enumerate().skip(whole);
     chosen
         .filter_map(|(nth, (deploy, at))| {
             let part = match nth {
-                1 => Part::Whole,
+                _ if nth == whole => Part::Whole,
+                _ if !plan.deploy_path_exists => return None,
                 _ if removes.is_some_and(|removal| removal.deploy == *deploy) => Part::Removal,
                 _ => return None,
             };

@@ -303,11 +303,11 @@ pub struct Tried {
 
 impl Judgement {
     /// The verdicts over two histories of the same subject: of each promise the worse, and all counts added. `what`
-    /// says, in the counterexamples of the other history, what was different there.
+    /// says, in what is told of the other history alone, what was different there.
     #[must_use]
     pub fn and(mut self, other: Self, what: &str) -> Self {
         for (row, other) in self.rows.iter_mut().zip(other.rows) {
-            // What held in some passes of readers, and in some more.
+            // What held in some runs, or passes of readers, and in some more.
             if let (Some(Verdict::Held { held, of }), Some(Verdict::Held { held: more, of: too })) =
                 (&mut row.runs, &other.runs)
             {
@@ -330,11 +330,12 @@ impl Judgement {
         self.effects += other.effects;
         self.syncs += other.syncs;
         self.readers = self.readers.and(other.readers);
-        self.tried.extend(other.tried);
+        let labelled = |tried: Tried| Tried { what: format!("{what} {}", tried.what), ..tried };
+        self.tried.extend(other.tried.into_iter().map(labelled));
         self
     }
 
-    /// Adds what came of further runs.
+    /// Adds what came of the further runs of a history that nothing else was added to yet.
     pub fn add_runs(&mut self, promise: Promise, verdict: Verdict, tried: Vec<Tried>) {
         if let Some(row) = self.rows.iter_mut().find(|row| row.promise == promise) {
             row.runs = Some(verdict);

@@ -552,6 +552,46 @@ fn blindness_makes_proofs_unknown() {
     assert!(judged(&without).any(|verdict| matches!(verdict, Verdict::Broken(_))));
 }
 
+/// Of two histories of one tool, further runs of both count, and what is worse in one of them is the verdict.
+#[test]
+fn further_runs_of_two_histories_are_one_verdict() {
+    let held = |n| Verdict::Held { held: n, of: n };
+    let not_asked = || Verdict::NotAsked { why: "nobody asked".to_owned() };
+    let unknown = |why: &str| Verdict::Unknown { why: why.to_owned() };
+    let broken = |lines: &[&str]| {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        Verdict::Broken(Counterexample { at: 1, lines, survived: Vec::new() })
+    };
+    let trace = run(&right(0));
+    let of_history = |verdict: &Verdict, what: &str| {
+        let mut judgement = judge(&trace, &scenario(Vec::new(), None), &POSIX);
+        let promise = Promise::Recoverable;
+        let tried = Tried { promise, what: what.to_owned(), runs: 1, seed: 1 };
+        judgement.add_runs(promise, verdict.clone(), vec![tried]);
+        judgement
+    };
+    let labelled = [unknown("other: gone"), broken(&["other:", "wrong"])];
+    let [unknown, broken] = [unknown("gone"), broken(&["wrong"])];
+    for (first, other, both) in [
+        (held(2), held(3), held(5)),
+        (held(2), not_asked(), held(2)),
+        (not_asked(), held(3), held(3)),
+        (not_asked(), not_asked(), not_asked()),
+        (held(2), unknown.clone(), labelled[0].clone()),
+        (unknown.clone(), held(3), unknown.clone()),
+        (held(2), broken.clone(), labelled[1].clone()),
+        (broken.clone(), held(3), broken.clone()),
+        (unknown.clone(), broken.clone(), labelled[1].clone()),
+        (broken.clone(), unknown.clone(), broken.clone()),
+    ] {
+        let judgement = of_history(&first, "some runs").and(of_history(&other, "others"), "other:");
+        let row = judgement.rows.iter().find(|row| row.promise == Promise::Recoverable).unwrap();
+        assert_eq!(row.runs, Some(both), "{first:?} and {other:?}");
+        let told: Vec<&str> = judgement.tried.iter().map(|tried| &*tried.what).collect();
+        assert_eq!(told, ["some runs", "other: others"]);
+    }
+}
+
 /// The promises with a verdict that is this word.
 fn with_word(judgement: &Judgement, word: &str) -> Vec<Promise> {
     let has = |row: &&Row| row.verdicts().any(|verdict| verdict.word() == word);

@@ -227,7 +227,7 @@ fn every_promise_has_its_canary() {
     previous_intact: 23, alone: 
     shared_intact: 3, alone: rm-through-link.sh seed-shared.sh tar-through-link.sh
     retention: 9, alone: keeps-all.sh
-    recoverable: 2, alone: lock-leaks.sh stale-link.sh
+    recoverable: 3, alone: lock-leaks.sh setup-once.sh stale-link.sh
     failed_is_failed: 3, alone: ignores-failed-sync.sh ignores-failure.sh retries-sync.sh
     ");
 }
@@ -951,6 +951,25 @@ fn a_lock_that_outlives_its_holder() {
         not asked live: shared_intact
         not asked posix: shared_intact
         ");
+    }
+}
+
+/// Only a run that starts without the deploy path can be interrupted while it makes that.
+#[test]
+fn a_sign_that_outlives_who_sets_the_host_up() {
+    let options = ["--keep", "3", "--recoveries", "24", "--from-nothing"];
+    if let Some(verdicts) = script("setup-once.sh").small_app().options(&options).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken runs: recoverable
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        ");
+    }
+    let options = ["--keep", "3", "--recoveries", "8"];
+    let case = script("setup-once.sh").small_app().options(&options).unlike_header();
+    if let Some(verdicts) = case.verdicts() {
+        assert!(verdicts.contains("held runs: recoverable"), "{verdicts}");
     }
 }
 

@@ -99,6 +99,13 @@ fn our_engine_recovers_and_never_reports_a_failure_as_live() {
         assert_eq!(row["runs"]["verdict"], "held", "{promise}: {}", room.show(&ran));
         assert_eq!(row["runs"]["held"], row["runs"]["of"]);
     }
+    // Every run counts, those of the history that starts without the deploy path too.
+    for promise in ["recoverable", "failed_is_failed"] {
+        let row = judgement["rows"].as_array().unwrap().iter().find(|row| row["promise"] == promise).unwrap();
+        let tried = judgement["tried"].as_array().unwrap().iter().filter(|tried| tried["promise"] == promise);
+        let runs: u64 = tried.map(|tried| tried["runs"].as_u64().unwrap()).sum();
+        assert_eq!(row["runs"]["of"], runs, "{promise}: {}", room.show(&ran));
+    }
     let tried = |what: &str| -> u64 {
         let tried = judgement["tried"].as_array().unwrap();
         let found = tried.iter().find(|tried| tried["what"].as_str().unwrap().contains(what));
@@ -108,6 +115,12 @@ fn our_engine_recovers_and_never_reports_a_failure_as_live() {
     };
     assert!(tried("(depth 2)") > 0, "{}", room.show(&ran));
     assert!(tried("really killed") > 0, "{}", room.show(&ran));
+    let from_nothing = "starting without the deploy path: a smaller share: ";
+    let first = "classes of crash states of the first deploy among";
+    assert!(tried_of(&judgement, from_nothing, first) > 0, "{}", room.show(&ran));
+    let first = "classes of states after a killed client of the first deploy among";
+    assert!(tried_of(&judgement, from_nothing, first) > 0, "{}", room.show(&ran));
+    assert!(tried_of(&judgement, from_nothing, " operations of deploy 1, and") > 0, "{}", room.show(&ran));
     // What the recording counted is a witness of how many operations there are.
     let stderr = String::from_utf8(ran.stderr.clone()).unwrap();
     let line = stderr.lines().find_map(|line| line.strip_prefix("deploy 2: "));
@@ -130,4 +143,14 @@ fn our_engine_recovers_and_never_reports_a_failure_as_live() {
     assert!(ops > released, "{ops} operations, and a release of {released} files and directories");
     assert!(tried(removal) >= if slow { 2 * ops } else { 8 }, "{removal}: {}", room.show(&ran));
     assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new());
+}
+
+/// How many runs there were of what begins and goes on like this.
+fn tried_of(judgement: &Value, begin: &str, part: &str) -> u64 {
+    let tried = judgement["tried"].as_array().unwrap().iter();
+    let found = tried.filter(|tried| {
+        let what = tried["what"].as_str().unwrap();
+        what.starts_with(begin) && what.contains(part)
+    });
+    found.map(|tried| tried["runs"].as_u64().unwrap()).sum()
 }
