@@ -85,7 +85,7 @@ pub(crate) fn certify(
     let mut outlines = vec![Outline::new(&first.recording.trace)];
     first.run_again(&plan, asked, common.seed, stop)?.told(&mut findings, "");
     for number in 2..=asked.recordings {
-        plan.delays = Delays::of_recording(number);
+        plan.delays = Delays::of_recording(number, common.seed);
         let how = plan.delays.map_or_else(String::new, |delays| format!(", {delays}"));
         eprintln!("recording {number} of {}{how}", asked.recordings);
         let label = format!("in recording {number}{how}:");

@@ -974,6 +974,25 @@ fn a_sign_that_outlives_who_sets_the_host_up() {
 }
 
 #[test]
+fn the_seed_of_the_command_line_draws_the_delays() {
+    if !machine_has(&["ssh", "tar"]) {
+        return;
+    }
+    let room = Room::new();
+    let mut command = room.certify_tool("sh certify/subjects/correct.sh");
+    command.args(["--recordings", "4", "--seed", "18446744073709551615"]).arg("--app").args(small_app(&room));
+    let ran = room.run(&mut command);
+    assert_eq!(ran.code, Some(0), "{}", room.show(&ran));
+    let stderr = String::from_utf8(ran.stderr.clone()).unwrap();
+    let told: Vec<&str> = stderr.lines().filter(|line| line.starts_with("recording ")).collect();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    recording 2 of 4, with one half of the programs delayed, by seed 18446744073709551615
+    recording 3 of 4, with the other half of the programs delayed, by seed 18446744073709551615
+    recording 4 of 4, with one half of the programs delayed, by seed 0
+    ");
+}
+
+#[test]
 fn one_thing_after_the_other_has_one_trace() {
     let case = script("correct.sh").small_app().options(&["--keep", "3", "--recordings", "3"]);
     if let Some(verdicts) = case.verdicts() {
