@@ -18,7 +18,7 @@ pub(crate) struct Deploy {
     pub(crate) number: u32,
     /// The last op before it began.
     pub(crate) begin: Seq,
-    /// The last op before it reported that it is live.
+    /// The last op before it first reported that it is live.
     pub(crate) ack: Option<Seq>,
     /// The last op before it ended.
     pub(crate) end: Option<DeployEnd>,
@@ -299,11 +299,12 @@ impl History {
         Some(Expected::new(source, &scenario.expect.shared, &shared))
     }
 
-    /// An acknowledgement has to find the release that was deployed.
+    /// An acknowledgement has to find the release that was deployed, each of them if there are several.
     fn judge_acks(&mut self, trace: &Trace, scenario: &Scenario) {
-        for at in 0..self.deploys.len() {
-            let deploy = &self.deploys[at];
-            let (Some(ack), number) = (deploy.ack, deploy.number) else { continue };
+        let numbers = self.numbers();
+        for mark in trace.marks() {
+            let MarkKind::Ack { deploy: number } = mark.kind else { continue };
+            let (ack, Some(at)) = (mark.after, numbers.get(&number).copied()) else { continue };
             let wrong = match self.current_at(ack).clone() {
                 Current::Release(release) => {
                     let known = &mut self.releases[release];
@@ -330,13 +331,17 @@ impl History {
         }
     }
 
+    /// The deploy with each number, the first if there are several.
+    fn numbers(&self) -> FxHashMap<u32, usize> {
+        self.deploys.iter().enumerate().rev().map(|(at, deploy)| (deploy.number, at)).collect()
+    }
+
     fn permissions(&self, trace: &Trace) -> Vec<Segment> {
         let mut segments: Vec<Segment> = Vec::new();
         let mut permitted: Vec<usize> = Vec::new();
         let mut acked = self.acked_before;
         let mut lo = 0;
-        let numbers: FxHashMap<u32, usize> =
-            self.deploys.iter().enumerate().rev().map(|(at, deploy)| (deploy.number, at)).collect();
+        let numbers = self.numbers();
         // What each deploy brings, and what it switches to last: one that fails its check switches back, and was not wrong
         // to switch. On the way it has no business with what an earlier one brought.
         let mut brought: FxHashMap<Option<usize>, Vec<usize>> = FxHashMap::default();

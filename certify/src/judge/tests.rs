@@ -687,6 +687,25 @@ fn the_part_of_a_deploy_that_removes_a_release_begins_at_its_cutover_or_earlier(
     assert_eq!(part(&[&ready, &switch, &remove[..1], &told]), None);
 }
 
+/// A deploy that reports twice has promised what it reported last, too.
+#[test]
+fn each_report_of_a_deploy_counts() {
+    let second = right(1).into_iter().flat_map(|step| match step {
+        End(ok) => vec![Remove("app/r/1/f"), End(ok)],
+        step => vec![step],
+    });
+    let twice = right(0).into_iter().flat_map(|step| match step {
+        Begin => vec![Begin, Ack],
+        step => vec![step],
+    });
+    let steps: Vec<Step> = twice.chain(second).collect();
+    let judgement = judge(&run(&steps), &scenario(Vec::new(), None), &POSIX);
+    let broken = with_word(&judgement, "BROKEN");
+    // The first report was wrong; the release that the second one was about may not be touched.
+    assert!(broken.contains(&Promise::CurrentComplete), "{broken:?}");
+    assert!(broken.contains(&Promise::PreviousIntact), "{broken:?}");
+}
+
 /// A release is compared when it goes live; where its links lead is asked once more when it is reported.
 #[test]
 fn a_link_that_no_longer_leads_to_shared_data_makes_the_report_wrong() {
