@@ -1,7 +1,7 @@
 //! One certification: records histories and judges them, makes further runs, and tells what was found.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cutover_certify::cli::{Cli, Common, Verb};
 use cutover_certify::delays::Delays;
@@ -19,6 +19,10 @@ use crate::{Failure, could_not_record};
 
 /// How the history differs that starts with an empty disk.
 const FROM_NOTHING: &str = "starting without the deploy path:";
+
+/// How many of the further runs there are from that history: one for so many from the first one. What it has of its own is
+/// one deploy.
+const FROM_NOTHING_ONE_IN: u32 = 4;
 
 /// Cutover copies on the host while it uploads; two recordings with delays let either be the slower.
 const CUTOVER_RECORDINGS: u32 = 3;
@@ -48,6 +52,24 @@ impl Asked {
             faults: common.faults.unwrap_or(Faults::Some(if by_default { failed::SOME } else { 0 })),
         }
     }
+
+    /// What of it is asked from the history that starts with an empty disk.
+    fn share_from_nothing(self) -> Self {
+        let faults = match self.faults {
+            Faults::All => Faults::Some(failed::SOME),
+            Faults::Some(most) => Faults::Some(most.div_ceil(FROM_NOTHING_ONE_IN)),
+            Faults::Only(one) => Faults::Only(one),
+        };
+        let recoveries = self.recoveries.div_ceil(FROM_NOTHING_ONE_IN);
+        Self { recoveries, faults, ..self }
+    }
+}
+
+/// A history, and what was found about it.
+struct Judged {
+    recording: Recording,
+    judgement: Judgement,
+    judging: Duration,
 }
 
 /// Does all of it. What is deployed is in the plan.
@@ -60,19 +82,17 @@ pub(crate) fn certify(
     let started = Instant::now();
     let mut keeper = Keeper::new(common.record.as_deref(), &plan.subject)?;
     let mut findings = Findings::default();
-    let recording = history(&plan, "", &mut keeper, &mut findings, stop)?;
-    let mut outlines = vec![Outline::new(&recording.trace)];
-    if recording.cut_short.is_none() {
-        further_runs(&plan, &recording, asked, common.seed, findings.judgement_mut(), stop)?;
-    }
-    drop(recording);
+    let first = history(&plan, "", &mut keeper, stop)?;
+    let mut outlines = vec![Outline::new(&first.recording.trace)];
+    first.run_again(&plan, asked, common.seed, stop)?.told(&mut findings, "");
     for number in 2..=asked.recordings {
-        plan.delays = Delays::of_recording(number);
+        plan.delays = Delays::of_recording(number, common.seed);
         let how = plan.delays.map_or_else(String::new, |delays| format!(", {delays}"));
         eprintln!("recording {number} of {}{how}", asked.recordings);
         let label = format!("in recording {number}{how}:");
-        let recording = history(&plan, &label, &mut keeper, &mut findings, stop)?;
-        outlines.push(Outline::new(&recording.trace));
+        let again = history(&plan, &label, &mut keeper, stop)?;
+        outlines.push(Outline::new(&again.recording.trace));
+        again.told(&mut findings, &label);
     }
     plan.delays = None;
     findings.recordings =
@@ -82,20 +102,20 @@ pub(crate) fn certify(
         plan.shared.clear();
         plan.sources.truncate(2);
         eprintln!("once more, starting without the deploy path");
-        history(&plan, FROM_NOTHING, &mut keeper, &mut findings, stop)?;
+        let from_nothing = history(&plan, FROM_NOTHING, &mut keeper, stop)?;
+        let mut from_nothing =
+            from_nothing.run_again(&plan, asked.share_from_nothing(), common.seed, stop)?;
+        for tried in &mut from_nothing.judgement.tried {
+            tried.what = format!("a smaller share: {}", tried.what);
+        }
+        from_nothing.told(&mut findings, FROM_NOTHING);
     }
     keeper.finish()?;
     findings.tell("Recorded", started.elapsed(), common.json.as_deref())
 }
 
 /// Records one history and judges it. `label` says how it differs from the first.
-fn history(
-    plan: &Plan,
-    label: &str,
-    keeper: &mut Keeper<'_>,
-    findings: &mut Findings,
-    stop: &AtomicBool,
-) -> Result<Recording, Failure> {
+fn history(plan: &Plan, label: &str, keeper: &mut Keeper<'_>, stop: &AtomicBool) -> Result<Judged, Failure> {
     let mut console = Console::new(plan.sources.len());
     let recording = record(plan, &mut console, &|| stop.load(Ordering::Relaxed));
     console.bar.finish_and_clear();
@@ -116,8 +136,21 @@ fn history(
     let started = Instant::now();
     let judgement =
         judge_with_readers(&recording.trace, &recording.scenario, &simfs::POSIX, recording.passes.as_ref());
-    findings.add(judgement, label, started.elapsed(), &recording.trace);
-    Ok(recording)
+    Ok(Judged { recording, judgement, judging: started.elapsed() })
+}
+
+impl Judged {
+    /// Makes the further runs that are asked for, if the history is whole.
+    fn run_again(mut self, plan: &Plan, asked: Asked, seed: u64, stop: &AtomicBool) -> Result<Self, Failure> {
+        if self.recording.cut_short.is_none() {
+            further_runs(plan, &self.recording, asked, seed, &mut self.judgement, stop)?;
+        }
+        Ok(self)
+    }
+
+    fn told(self, findings: &mut Findings, label: &str) {
+        findings.add(self.judgement, label, self.judging, &self.recording.trace);
+    }
 }
 
 /// Runs the tool again on what power losses and kills leave, and on a disk that fails.

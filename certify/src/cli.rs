@@ -8,7 +8,7 @@ use globset::Glob;
 use regex::bytes::Regex;
 
 use crate::app::{Content, SharedEntry};
-use crate::failed::Faults;
+use crate::failed::{Faults, One};
 use crate::judge::{Adds, Expect, SharedRule};
 
 /// Runs a deploy tool against an embedded SSH server on a simulated disk, and decides for every instant and every
@@ -202,7 +202,8 @@ pub struct Common {
     pub recoveries: Option<u32>,
 
     /// How many faults (EIO, ENOSPC, kills …) to try, chosen at random, in the middle of the second deploy and of the first
-    /// that removes a release; `all`: EIO and ENOSPC at every operation, in minutes; 0 asks nothing about failures [default: 96 for Cutover with
+    /// that removes a release; `all`: EIO and ENOSPC at every operation, in minutes; a fault by the
+    /// name that a counterexample gives it, like 2:17:eio: that one alone; 0 asks nothing about failures [default: 96 for Cutover with
     /// the bundled application, else 0]
     #[arg(long, value_name = "N", value_parser = faults)]
     pub faults: Option<Faults>,
@@ -324,7 +325,9 @@ fn faults(text: &str) -> Result<Faults, String> {
     match (text, text.parse()) {
         ("all", _) => Ok(Faults::All),
         (_, Ok(most)) => Ok(Faults::Some(most)),
-        _ => Err("has to be a number, or `all`".to_owned()),
+        _ => One::named(text).map(Faults::Only).ok_or_else(|| {
+            "has to be a number, `all`, or a fault as a counterexample names it, like 2:17:eio".to_owned()
+        }),
     }
 }
 

@@ -1,22 +1,27 @@
 //! Failures: deploys on a disk that fails, and what the tool makes of it.
 //!
 //! Two deploys are done again and again, each time with one fault, on the disk as the deploy before had left it: the second
-//! of the recorded history, and, from the end of the removal on, the first that removes a release that had been live. A run may fail,
+//! of the recorded history, and, from its cutover on, the first that removes a release that had been live. A run may fail,
 //! with `current` on a complete release that was permitted; or it may succeed, and then everything has to be right, power
 //! losses included: what a failed sync did not make durable must not be reported as live. Promises that the tool breaks
 //! without any fault are not held against it again. A run in which no fault happened does not count.
+//!
+//! Of a history that starts without the deploy path it is the first deploy, and no other.
+
+mod one;
 
 use std::fmt::Write as _;
 
 use fastrand::Rng;
-use simfs::fault::{Calls, Fault, Schedule, When};
-use simfs::{Errno, Fs, MarkKind, Seq, View};
+use simfs::{Fs, MarkKind, Seq, View};
 
-use crate::judge::{Past, Pasts, Promise, Tried, Verdict, first_to_remove};
+use crate::judge::{Past, Pasts, Promise, Removal, Tried, Verdict, first_to_remove};
 use crate::record::{Plan, RecordError, Recording};
 use crate::recover::Outcome;
 use crate::rerun::{Fate, Reruns, Start, Step, WhenHanging, verdict};
 use crate::tool::Ended;
+pub use one::One;
+use one::What;
 
 /// How many faults are tried unless somebody says otherwise.
 pub const SOME: u32 = 96;
@@ -37,26 +42,21 @@ pub enum Faults {
     All,
     /// So many of all of these, chosen at random, for all deploys together.
     Some(u32),
+    /// This one alone, without those that are beside it otherwise.
+    Only(One),
 }
 
 impl Faults {
     /// What of it goes to deploy `at` of `of`.
     fn share(self, at: usize, of: usize) -> Self {
         match self {
-            Self::All => Self::All,
+            Self::All | Self::Only(_) => self,
             Self::Some(most) => {
                 let (at, of) = (at as u32, of as u32);
                 Self::Some(most / of + u32::from(at < most % of))
             }
         }
     }
-}
-
-/// A fault to try.
-struct Job {
-    faults: Schedule,
-    when_hanging: Option<WhenHanging>,
-    followed: bool,
 }
 
 /// How runs began, and what came of them.
@@ -76,7 +76,8 @@ struct Target {
 enum Part {
     /// All.
     Whole,
-    /// From the one on that takes the last name from a release that had been live: the end of its removal, and what follows.
+    /// Those that follow its cutover, all of the removal of a release among them; more if it removes before. The cutover
+    /// and not the report: where a tool goes on while it reports, which op comes first is luck.
     Removal,
 }
 
@@ -93,9 +94,12 @@ pub fn failed_is_failed(
     interrupted: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Outcome>, RecordError> {
     let reruns = Reruns { plan, scenario: &recording.scenario, interrupted, tick };
-    let targets = targets(recording);
+    let targets = targets(plan, recording, faults);
     if targets.is_empty() {
-        let why = "no deploy began after another one had ended".to_owned();
+        let why = match faults {
+            Faults::Only(one) => format!("no deploy was recorded that {one} could be in"),
+            _ => "no deploy began after another one had ended".to_owned(),
+        };
         return Ok(Some(Outcome { verdict: Verdict::NotAsked { why }, tried: Vec::new() }));
     }
     let (mut fates, mut tried) = (Vec::new(), Vec::new());
@@ -131,12 +135,24 @@ fn fail(
         return Ok((vec![(Start::default(), Fate::Unknown(why))], None));
     }
     let but = usual.broken();
-    let first = match target.part {
-        Part::Whole => 1,
-        Part::Removal => first_to_remove(&usual.trace, &usual.scenario).map_or(1, |(_, at)| at),
+    let removal = match target.part {
+        Part::Whole => None,
+        Part::Removal => first_to_remove(&usual.trace, &usual.scenario),
     };
-    let (jobs, what) = jobs(first, usual.trace.last(), target, faults, seed);
-    let done = reruns.each(&jobs, |job| try_job(job, deploy, disk(), past.clone(), reruns, &but))?;
+    let any = One {
+        from_nothing: !reruns.plan.deploy_path_exists,
+        deploy,
+        at: 1,
+        what: What::Eio,
+        followed: false,
+    };
+    let some = |most| jobs(any, removal, usual.trace.last(), most, seed);
+    let (jobs, what) = match faults {
+        Faults::All => some(None),
+        Faults::Some(most) => some(Some(most)),
+        Faults::Only(one) => (vec![one], format!("{one} alone")),
+    };
+    let done = reruns.each(&jobs, |one| try_one(*one, disk(), past.clone(), reruns, &but))?;
     let none = done.iter().filter(|done| done.is_none()).count();
     let fates: Fates = done.into_iter().flatten().collect();
     let runs = fates.len() as u32;
@@ -148,20 +164,20 @@ fn fail(
 }
 
 /// A deploy with a fault. Nothing if the fault was never met.
-fn try_job(
-    job: &Job,
-    deploy: u32,
+fn try_one(
+    one: One,
     disk: Fs,
     past: Past,
     reruns: &Reruns<'_>,
     but: &[Promise],
 ) -> Result<Option<(Start, Fate)>, RecordError> {
-    let first = Step { faults: job.faults.clone(), when_hanging: job.when_hanging, ..Step::deploy(deploy) };
-    let next = job.followed && (deploy as usize) < reruns.plan.sources.len();
+    let (deploy, first) = (one.deploy, one.step());
+    let when_hanging = first.when_hanging;
+    let next = one.followed && (deploy as usize) < reruns.plan.sources.len();
     let steps = if next { vec![first, Step::deploy(deploy + 1)] } else { vec![first] };
     let ran = reruns.run(disk, past, &steps)?;
     let Some(hit) = ran.hits.first() else { return Ok(None) };
-    let mut lines = vec![match job.when_hanging {
+    let mut lines = vec![match when_hanging {
         None => format!("deploy {deploy} met {hit}"),
         Some(WhenHanging::KillClient) => format!("the client of deploy {deploy} was killed during {hit}"),
         Some(WhenHanging::CutConnections) => {
@@ -171,6 +187,7 @@ fn try_job(
     if let [_, again, ..] = &ran.hits[..] {
         lines.push(format!("and more of it, first {again}"));
     }
+    lines.push(format!("(this run alone: the same command with --faults {one})"));
     let ended = |at: usize| match ran.runs.get(at).map(|(_, run)| &run.ended) {
         Some(Ended::Exit(status)) => format!("exit status {status}"),
         Some(Ended::Killed) => "being killed".to_owned(),
@@ -186,8 +203,8 @@ fn try_job(
 }
 
 /// The second deploy, and the first that removes a release that had been live, if there is one: only there a fault meets a
-/// cleanup that matters.
-fn targets(recording: &Recording) -> Vec<Target> {
+/// cleanup that matters. Without the deploy path there is another thing to do, and that is done by the first.
+fn targets(plan: &Plan, recording: &Recording, faults: Faults) -> Vec<Target> {
     let trace = &recording.trace;
     let begins: Vec<(u32, Seq)> = trace
         .marks()
@@ -197,13 +214,21 @@ fn targets(recording: &Recording) -> Vec<Target> {
             _ => None,
         })
         .collect();
+    if let Faults::Only(one) = faults {
+        let is_it =
+            |(deploy, _): &&(u32, Seq)| *deploy == one.deploy && one.from_nothing != plan.deploy_path_exists;
+        let target = |(deploy, at): &(u32, Seq)| Target { deploy: *deploy, at: *at, part: Part::Whole };
+        return begins.iter().filter(is_it).map(target).collect();
+    }
     let removes = first_to_remove(trace, &recording.scenario);
-    let chosen = begins.iter().enumerate().skip(1);
+    let whole = usize::from(plan.deploy_path_exists);
+    let chosen = begins.iter().enumerate().skip(whole);
     chosen
         .filter_map(|(nth, (deploy, at))| {
             let part = match nth {
-                1 => Part::Whole,
-                _ if removes.is_some_and(|(removes, _)| removes == *deploy) => Part::Removal,
+                _ if nth == whole => Part::Whole,
+                _ if !plan.deploy_path_exists => return None,
+                _ if removes.is_some_and(|removal| removal.deploy == *deploy) => Part::Removal,
                 _ => return None,
             };
             Some(Target { deploy: *deploy, at: *at, part })
@@ -218,40 +243,36 @@ fn disk_at(recording: &Recording, at: Seq) -> Fs {
     disk
 }
 
-/// The faults to try, from the op `first` on, and what they are in words. Without any, the deploy makes `ops` operations.
-fn jobs(first: Seq, ops: Seq, target: &Target, faults: Faults, seed: u64) -> (Vec<Job>, String) {
+/// The faults to try in the deploy of `any`, and what they are in words: at all operations, or from the given part on.
+/// Without any fault, the deploy makes `ops` operations.
+fn jobs(any: One, removal: Option<Removal>, ops: Seq, most: Option<u32>, seed: u64) -> (Vec<One>, String) {
+    let deploy = any.deploy;
     let mut rng = Rng::with_seed(seed);
-    let once = |op, errno| Schedule::one(When::op(op), Fault::Error(errno));
+    let first = removal.map_or(1, |removal| removal.from);
     let last = ops + SOME_MORE;
     // ENOSPC also for what only takes away: where nothing is written in place, that needs space too.
-    let errors = [Errno::IO, Errno::NOSPC];
-    let mut simple: Vec<Schedule> =
-        errors.into_iter().flat_map(|errno| (first..=last).map(move |op| once(op, errno))).collect();
-    let mut rarer: Vec<(Schedule, Option<WhenHanging>)> = Vec::new();
-    for op in first..=last {
-        let from = |fault| Schedule::one(When::from_op(op), fault);
-        rarer.push((from(Fault::Error(Errno::IO)), None));
-        rarer.push((from(Fault::Error(Errno::NOSPC)), None));
-        rarer.push((Schedule::one(When::op(op), Fault::ReadOnly), None));
-        rarer.push((Schedule::one(When::op(op), Fault::Kill), None));
-        for then in [WhenHanging::KillClient, WhenHanging::CutConnections] {
-            rarer.push((Schedule::one(When::op(op), Fault::Hang), Some(then)));
-        }
-    }
-    let reads = Calls::OPEN | Calls::READ | Calls::OPENDIR | Calls::READDIR;
-    for nth in 1..=64 {
-        rarer.push((Schedule::one(When::nth(reads, nth), Fault::Error(Errno::IO)), None));
-    }
+    let errors = [What::Eio, What::Enospc];
+    let each = |what| (first..=last).map(move |at| One { at, what, ..any });
+    let mut simple: Vec<One> = errors.into_iter().flat_map(each).collect();
+    let rare =
+        [What::EioFrom, What::EnospcFrom, What::ReadOnly, What::Kill, What::KillClient, What::CutConnections];
+    let mut rarer: Vec<One> =
+        (first..=last).flat_map(|at| rare.map(|what| One { at, what, ..any })).collect();
+    rarer.extend((1..=64).map(|at| One { at, what: What::EioReading, ..any }));
     rng.shuffle(&mut rarer);
-    let deploy = target.deploy;
-    let which = match target.part {
-        Part::Whole => "",
-        Part::Removal => ", the first of which takes the last name from a release that had been live",
+    let which = match removal {
+        None => "",
+        Some(Removal { after_cutover: true, .. }) => {
+            " after its cutover, with the removal of a release that had been live"
+        }
+        Some(Removal { after_cutover: false, .. }) => {
+            " from the removal of a release that had been live on, which begins before its cutover"
+        }
     };
     let ops = ops + 1 - first;
     let rare = "from an operation on, reading, read-only disk, killed process, killed client, cut connection";
-    let (simple, rarer, what) = match faults {
-        Faults::All => {
+    let (simple, rarer, what) = match most {
+        None => {
             rarer.truncate(RARER);
             let what = format!(
                 "EIO and ENOSPC at each of {ops} operations of deploy {deploy}{which}, and {RARER} others chosen at \
@@ -259,7 +280,7 @@ fn jobs(first: Seq, ops: Seq, target: &Target, faults: Faults, seed: u64) -> (Ve
             );
             (simple, rarer, what)
         }
-        Faults::Some(most) => {
+        Some(most) => {
             rng.shuffle(&mut simple);
             let most = most as usize;
             // Mostly what happens most.
@@ -272,11 +293,9 @@ fn jobs(first: Seq, ops: Seq, target: &Target, faults: Faults, seed: u64) -> (Ve
             (simple, rarer, what)
         }
     };
-    let all = simple.into_iter().map(|faults| (faults, None)).chain(rarer);
-    let jobs = all.enumerate().map(|(at, (faults, when_hanging))| Job {
-        faults,
-        when_hanging,
-        followed: at % FOLLOWED_ONE_IN == FOLLOWED_ONE_IN - 1,
-    });
-    (jobs.collect(), what)
+    let mut jobs = [simple, rarer].concat();
+    for (at, job) in jobs.iter_mut().enumerate() {
+        job.followed = at % FOLLOWED_ONE_IN == FOLLOWED_ONE_IN - 1;
+    }
+    (jobs, what)
 }

@@ -54,14 +54,6 @@ impl Findings {
         });
     }
 
-    /// The verdicts so far.
-    ///
-    /// # Panics
-    /// Before the first history.
-    pub(crate) fn judgement_mut(&mut self) -> &mut Judgement {
-        self.judgement.as_mut().expect("a history was added")
-    }
-
     /// Tells all of it. `verb` says what was done with the histories before they were judged.
     pub(crate) fn tell(self, verb: &str, took: Duration, json: Option<&Path>) -> Result<Outcome, Failure> {
         let judgement = self.judgement.as_ref().ok_or_else(|| {

@@ -5,6 +5,8 @@
 //! by a user who has moved on. It has to succeed, and the new history has to keep all promises, those of the old one
 //! included. After every other of these runs it is done once more, from a state in the middle of that run: a power
 //! loss during recovery. And a few clients are really killed, and the tool is run again on the same machine.
+//!
+//! Of a history that starts without the deploy path, only the first deploy is tried: the others are as anywhere else.
 
 use fastrand::Rng;
 use simfs::fault::{Fault, Schedule, When};
@@ -84,8 +86,15 @@ impl<'a> Before<'a> {
         Self { scenario, crashes: Crashes::new(trace, &POSIX), pasts: Pasts::new(trace, scenario), times }
     }
 
-    fn survey(&self, most_points: usize, seed: u64) -> Survey {
-        classes::survey(&self.crashes, self.scenario, &self.pasts, most_points, seed)
+    fn survey(&self, until: Seq, most_points: usize, seed: u64) -> Survey {
+        classes::survey(&self.crashes, self.scenario, &self.pasts, until, most_points, seed)
+    }
+
+    /// The last op of which something is tried.
+    fn until(&self, plan: &Plan) -> Seq {
+        let trace = self.crashes.trace();
+        let second = trace.marks().iter().find(|mark| mark.kind == MarkKind::Begin { deploy: 2 });
+        second.filter(|_| !plan.deploy_path_exists).map_or(trace.last(), |mark| mark.after)
     }
 
     /// Boots into a state and runs the tool.
@@ -124,7 +133,8 @@ pub fn recover(
         |what: String, runs: usize| Tried { promise: Promise::Recoverable, what, runs: runs as u32, seed };
     let mut rng = Rng::with_seed(seed);
     let first = Before::new(&recording.trace, &recording.scenario, &recording.times);
-    let survey = first.survey(MOST_POINTS, seed);
+    let until = first.until(plan);
+    let survey = first.survey(until, MOST_POINTS, seed);
     let mut tried = Vec::new();
     let mut jobs = Vec::new();
     for (found, killed) in [(&survey.lost, false), (&survey.killed, true)] {
@@ -133,7 +143,8 @@ pub fn recover(
         chosen.truncate(options.most as usize);
         let of = if killed { "states after a killed client" } else { "crash states" };
         let (classes, states, chosen_count) = (found.members.len(), found.states, chosen.len());
-        let what = format!("{classes} classes of {of} among {states} looked at, {chosen_count} tried");
+        let which = if plan.deploy_path_exists { "" } else { " of the first deploy" };
+        let what = format!("{classes} classes of {of}{which} among {states} looked at, {chosen_count} tried");
         tried.push(tell(what, chosen_count));
         jobs.extend(chosen);
     }
@@ -161,7 +172,7 @@ pub fn recover(
          (depth 2)"
     );
     tried.push(tell(what, again));
-    let kills = real_kills(plan, &first, &mut rng, options.most.min(REAL_KILLS));
+    let kills = real_kills(plan, &first, until, &mut rng, options.most.min(REAL_KILLS));
     let killed = reruns.each(&kills, |kill| really_kill(kill, &first, &reruns))?;
     if interrupted() {
         return Ok(None);
@@ -204,7 +215,7 @@ fn try_job(job: &Job, first: &Before<'_>, reruns: &Reruns<'_>, seed: u64) -> Res
     }
     let second = Before::new(&ran.trace, &ran.scenario, &ran.times);
     let mut rng = Rng::with_seed(seed ^ (u64::from(job.state.at) << 1 | u64::from(job.killed)));
-    let survey = second.survey(MOST_POINTS_AGAIN, rng.u64(..));
+    let survey = second.survey(ran.trace.last(), MOST_POINTS_AGAIN, rng.u64(..));
     let mut jobs = jobs_of(&survey.lost, false);
     jobs.extend(jobs_of(&survey.killed, true));
     done.classes = jobs.len();
@@ -227,14 +238,14 @@ struct Kill {
 }
 
 /// Ops of the recorded deploys, chosen at random.
-fn real_kills(plan: &Plan, first: &Before<'_>, rng: &mut Rng, most: u32) -> Vec<Kill> {
+fn real_kills(plan: &Plan, first: &Before<'_>, until: Seq, rng: &mut Rng, most: u32) -> Vec<Kill> {
     let marks = first.crashes.trace().marks();
     let mut kills = Vec::new();
     for mark in marks {
         let MarkKind::Begin { deploy } = mark.kind else { continue };
         let ends = |kind: &MarkKind| matches!(kind, MarkKind::End { deploy: ended, .. } if *ended == deploy);
         let end = marks.iter().find(|mark| ends(&mark.kind)).map_or(mark.after, |mark| mark.after);
-        if deploy as usize <= plan.sources.len() {
+        if deploy as usize <= plan.sources.len() && end <= until {
             kills.extend((1..=end - mark.after).map(|op| Kill { deploy, op, begin: mark.after }));
         }
     }

@@ -63,17 +63,18 @@ pub struct Survey {
 
 /// Looks at the states of a trace from its first deploy on: at each crash point the least one, the whole live state,
 /// random ones, each new effect alone with what it requires; and where something becomes durable or is reported, free
-/// effects alone and all but one. Of more than `most_points` crash points, so many are looked at.
+/// effects alone and all but one. Nothing after op `until` is looked at, and of more than `most_points` crash points, so many.
 pub fn survey(
     crashes: &Crashes<'_>,
     scenario: &Scenario,
     pasts: &Pasts<'_>,
+    until: Seq,
     most_points: usize,
     seed: u64,
 ) -> Survey {
     let trace = crashes.trace();
     let first = trace.marks().first().map_or(0, |mark| mark.after);
-    let mut points: Vec<Seq> = (first..=trace.last()).collect();
+    let mut points: Vec<Seq> = (first..=until).collect();
     let mut rng = Rng::with_seed(seed);
     if points.len() > most_points {
         rng.shuffle(&mut points);
@@ -85,7 +86,7 @@ pub fn survey(
         Look { crashes, scenario, pasts, parents: FxHashMap::default(), newest: FxHashMap::default() };
     let mut free: Vec<EffectId> = Vec::new();
     let mut found = Survey::default();
-    for k in 0..=trace.last() {
+    for k in 0..=until {
         let op = &trace.ops()[k as usize];
         let new: Vec<EffectId> = op.effects.clone().map(EffectId).collect();
         for id in &new {

@@ -18,7 +18,7 @@ pub(crate) struct Deploy {
     pub(crate) number: u32,
     /// The last op before it began.
     pub(crate) begin: Seq,
-    /// The last op before it reported that it is live.
+    /// The last op before it first reported that it is live.
     pub(crate) ack: Option<Seq>,
     /// The last op before it ended.
     pub(crate) end: Option<DeployEnd>,
@@ -172,25 +172,26 @@ impl History {
         Some(next.map_or(RemovedBy::Open, |end| RemovedBy::Op(end.at)))
     }
 
-    /// The first op after which a release that had been live has no name any more.
-    pub(crate) fn first_removal(&self, trace: &Trace) -> Option<Seq> {
-        let born: FxHashMap<Ino, Seq> =
-            self.releases.iter().map(|release| (release.golden.ino, release.born)).collect();
+    /// The first op after which a release that had been live has no name any more, and which release that is.
+    pub(crate) fn first_removal(&self, trace: &Trace) -> Option<(Seq, usize)> {
+        let known: FxHashMap<Ino, usize> =
+            self.releases.iter().enumerate().map(|(at, release)| (release.golden.ino, at)).collect();
         let mut named: FxHashMap<CellId, Ino> = FxHashMap::default();
         for (seq, op) in (0..).zip(trace.ops()) {
             let mut lost = Vec::new();
             for effect in &trace.effects()[op.effects.start as usize..op.effects.end as usize] {
                 let Value::Entry(now) = effect.value else { continue };
-                let before = match now.filter(|ino| born.contains_key(ino)) {
+                let before = match now.filter(|ino| known.contains_key(ino)) {
                     Some(ino) => named.insert(effect.cell, ino),
                     None => named.remove(&effect.cell),
                 };
                 lost.extend(before);
             }
             // One that was renamed has another name.
-            let gone = |ino: &Ino| born[ino] < seq && !named.values().any(|named| named == ino);
-            if lost.iter().any(gone) {
-                return Some(seq);
+            let born = |ino: &Ino| self.releases[known[ino]].born;
+            let gone = |ino: &&Ino| born(ino) < seq && !named.values().any(|named| named == *ino);
+            if let Some(ino) = lost.iter().find(gone) {
+                return Some((seq, known[ino]));
             }
         }
         None
@@ -298,11 +299,12 @@ impl History {
         Some(Expected::new(source, &scenario.expect.shared, &shared))
     }
 
-    /// An acknowledgement has to find the release that was deployed.
+    /// An acknowledgement has to find the release that was deployed, each of them if there are several.
     fn judge_acks(&mut self, trace: &Trace, scenario: &Scenario) {
-        for at in 0..self.deploys.len() {
-            let deploy = &self.deploys[at];
-            let (Some(ack), number) = (deploy.ack, deploy.number) else { continue };
+        let numbers = self.numbers();
+        for mark in trace.marks() {
+            let MarkKind::Ack { deploy: number } = mark.kind else { continue };
+            let (ack, Some(at)) = (mark.after, numbers.get(&number).copied()) else { continue };
             let wrong = match self.current_at(ack).clone() {
                 Current::Release(release) => {
                     let known = &mut self.releases[release];
@@ -329,13 +331,17 @@ impl History {
         }
     }
 
+    /// The deploy with each number, the first if there are several.
+    fn numbers(&self) -> FxHashMap<u32, usize> {
+        self.deploys.iter().enumerate().rev().map(|(at, deploy)| (deploy.number, at)).collect()
+    }
+
     fn permissions(&self, trace: &Trace) -> Vec<Segment> {
         let mut segments: Vec<Segment> = Vec::new();
         let mut permitted: Vec<usize> = Vec::new();
         let mut acked = self.acked_before;
         let mut lo = 0;
-        let numbers: FxHashMap<u32, usize> =
-            self.deploys.iter().enumerate().rev().map(|(at, deploy)| (deploy.number, at)).collect();
+        let numbers = self.numbers();
         // What each deploy brings, and what it switches to last: one that fails its check switches back, and was not wrong
         // to switch. On the way it has no business with what an earlier one brought.
         let mut brought: FxHashMap<Option<usize>, Vec<usize>> = FxHashMap::default();

@@ -303,11 +303,11 @@ pub struct Tried {
 
 impl Judgement {
     /// The verdicts over two histories of the same subject: of each promise the worse, and all counts added. `what`
-    /// says, in the counterexamples of the other history, what was different there.
+    /// says, in what is told of the other history alone, what was different there.
     #[must_use]
     pub fn and(mut self, other: Self, what: &str) -> Self {
         for (row, other) in self.rows.iter_mut().zip(other.rows) {
-            // What held in some passes of readers, and in some more.
+            // What held in some runs, or passes of readers, and in some more.
             if let (Some(Verdict::Held { held, of }), Some(Verdict::Held { held: more, of: too })) =
                 (&mut row.runs, &other.runs)
             {
@@ -330,11 +330,12 @@ impl Judgement {
         self.effects += other.effects;
         self.syncs += other.syncs;
         self.readers = self.readers.and(other.readers);
-        self.tried.extend(other.tried);
+        let labelled = |tried: Tried| Tried { what: format!("{what} {}", tried.what), ..tried };
+        self.tried.extend(other.tried.into_iter().map(labelled));
         self
     }
 
-    /// Adds what came of further runs.
+    /// Adds what came of the further runs of a history that nothing else was added to yet.
     pub fn add_runs(&mut self, promise: Promise, verdict: Verdict, tried: Vec<Tried>) {
         if let Some(row) = self.rows.iter_mut().find(|row| row.promise == promise) {
             row.runs = Some(verdict);
@@ -435,11 +436,29 @@ pub fn judge_with_readers(
     }
 }
 
-/// The first deploy that removes a release that had been live, and its op that takes the last name from it.
-pub(crate) fn first_to_remove(trace: &Trace, scenario: &Scenario) -> Option<(u32, simfs::Seq)> {
+/// The part of a deploy that removes a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Removal {
+    /// Which deploy.
+    pub(crate) deploy: u32,
+    /// The first op after its cutover, or the first that takes something from that release, whichever is earlier.
+    pub(crate) from: simfs::Seq,
+    /// It is the former.
+    pub(crate) after_cutover: bool,
+}
+
+/// The first deploy that removes a release that had been live.
+pub(crate) fn first_to_remove(trace: &Trace, scenario: &Scenario) -> Option<Removal> {
     let history = History::new(trace, scenario);
-    let at = history.first_removal(trace)?;
-    Some((history.deploys[history.deploy_of(at)?].number, at))
+    let (gone, release) = history.first_removal(trace)?;
+    let index = history.deploy_of(gone)?;
+    let deploy = &history.deploys[index];
+    let golden = &history.releases[release].golden;
+    let begun =
+        change::Search::new(trace, false).first(golden, deploy.begin + 1).map_or(gone, |at| at.min(gone));
+    let cutover = history.cutovers.iter().find(|cutover| cutover.deploy == Some(index));
+    let after = cutover.map(|cutover| cutover.at + 1).filter(|after| *after <= begun);
+    Some(Removal { deploy: deploy.number, from: after.unwrap_or(begun), after_cutover: after.is_some() })
 }
 
 /// An op of a trace in words.

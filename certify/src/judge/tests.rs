@@ -1,5 +1,5 @@
 //! The production procedure against the enumerator: random small traces, every crash state of each written out and
-//! judged by the oracle, with what is permitted when worked out here once more, naively.
+//! judged by the oracle, with what is permitted when, and what has to stay, worked out here once more, naively.
 //!
 //! `CUTOVER_CASES` sets how many traces are tried, `CUTOVER_SEED` which.
 
@@ -16,7 +16,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use simfs::fs::{Caller, Fs, RenameHow};
-use simfs::{CellId, Crashes, EffectId, Ino, MarkKind, Model, POSIX, Seq, SyncScope, Trace, View, crash};
+use simfs::{
+    CellId, Crashes, EffectId, Ino, MarkKind, Model, OpKind, POSIX, Seq, SyncScope, Trace, View, crash,
+};
 
 use super::oracle::{self, Disk, Duty, Facts, Known};
 use super::walk::{End, names, walk_live};
@@ -40,8 +42,10 @@ enum Step {
     Exchange(&'static str, &'static str),
     Chmod(&'static str, u32),
     Sync(&'static str, bool),
-    Datasync(&'static str),
+    Datasync(&'static str, bool),
     SyncAll(bool),
+    /// The last sync call so far returned only after so many more ops, as one of another process does.
+    Lasts(u32),
     Begin,
     Ack,
     End(bool),
@@ -90,11 +94,21 @@ fn any_step() -> impl Strategy<Value = Step> {
         (path(), path()).prop_map(|(p, q)| Exchange(p, q)),
         (path(), select(vec![0o755, 0o700])).prop_map(|(p, m)| Chmod(p, m)),
         (path(), any::<bool>()).prop_map(|(p, ok)| Sync(p, ok)),
-        path().prop_map(Datasync),
+        path().prop_map(|p| Datasync(p, true)),
         any::<bool>().prop_map(SyncAll),
         Just(Begin),
         Just(Ack),
         any::<bool>().prop_map(End),
+    ]
+}
+
+/// Or what matters only to what a power loss leaves.
+fn any_step_or_sync() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        14 => any_step(),
+        // Where there is something to lose.
+        2 => (select(vec!["app/r/1/f", "app/r/2/f"]), any::<bool>()).prop_map(|(p, ok)| Datasync(p, ok)),
+        1 => (1_u32..8).prop_map(Lasts),
     ]
 }
 
@@ -115,15 +129,22 @@ fn right(n: usize) -> Vec<Step> {
     ]
 }
 
-/// Two deploys with steps left out, repeated and put in at random.
+/// Two deploys with steps left out, repeated and put in at random. In some a sync call is another process's: it begins some
+/// steps too early, and what else happens until it returns is none of its business.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let all: Vec<Step> = right(0).into_iter().chain(right(1)).collect();
-    let edits =
-        proptest::collection::vec((0_usize..18, prop_oneof![Just(None), any_step().prop_map(Some)]), 0..7);
-    (edits, any::<bool>()).prop_map(move |(edits, cleanup)| {
+    let edit = prop_oneof![Just(None), any_step_or_sync().prop_map(Some)];
+    let edits = proptest::collection::vec((0_usize..18, edit), 0..7);
+    let syncs: Vec<usize> = (0..all.len()).filter(|at| matches!(all[*at], SyncAll(_) | Sync(..))).collect();
+    let early = proptest::option::weighted(0.4, (select(syncs), 0_usize..4, 1_u32..8));
+    (edits, any::<bool>(), early).prop_map(move |(edits, cleanup, early)| {
         let mut steps = all.clone();
         if cleanup {
             steps.splice(17..17, [Remove("app/r/1/f"), Remove("app/r/1")]);
+        }
+        if let Some((at, earlier, lasts)) = early {
+            let sync = steps.remove(at);
+            steps.splice(at - earlier..at - earlier, [sync, Lasts(lasts)]);
         }
         for (at, edit) in edits {
             let at = at.min(steps.len() - 1);
@@ -143,11 +164,38 @@ fn run(steps: &[Step]) -> Trace {
     fs.write_file("app/shared/u", b"data").unwrap();
     fs.start_recording();
     let (mut deploy, mut running) = (0, false);
+    let mut returned: FxHashMap<Seq, Seq> = FxHashMap::default();
     for step in steps {
+        if let Lasts(ops) = step {
+            let last = fs.trace().ops().iter().rposition(|op| history::is_sync(&op.kind));
+            returned.extend(last.map(|began| (began as Seq, began as Seq + ops)));
+        }
         // A step that the disk refuses did not happen.
         let _ = apply(&mut fs, step, &mut deploy, &mut running);
     }
-    fs.trace().clone()
+    with_returns(fs.trace(), &returned)
+}
+
+/// The same trace, in which some sync calls returned at a later op.
+fn with_returns(trace: &Trace, later: &FxHashMap<Seq, Seq>) -> Trace {
+    let mut same = Trace::new();
+    let mut marks = trace.marks().iter().peekable();
+    for (seq, op) in (0..).zip(trace.ops()) {
+        let effects = &trace.effects()[op.effects.start as usize..op.effects.end as usize];
+        let effects = effects.iter().map(|e| (trace.cell(e.cell).clone(), e.value.clone()));
+        match op.kind {
+            OpKind::Initial => effects.for_each(|(cell, value)| same.push_initial(cell, value)),
+            OpKind::Sync { scope, returned, ok } => {
+                let returned = later.get(&seq).map_or(returned, |at| *at.min(&trace.last()));
+                same.push(OpKind::Sync { scope, returned, ok }, []);
+            }
+            ref kind => drop(same.push(kind.clone(), effects)),
+        }
+        while let Some(mark) = marks.next_if(|mark| mark.after == seq) {
+            same.mark(mark.kind.clone());
+        }
+    }
+    same
 }
 
 fn apply(fs: &mut Fs, step: &Step, deploy: &mut u32, running: &mut bool) -> Result<(), simfs::fs::Errno> {
@@ -182,9 +230,9 @@ fn apply(fs: &mut Fs, step: &Step, deploy: &mut u32, running: &mut bool) -> Resu
             };
             Ok(())
         }
-        Datasync(p) => {
+        Datasync(p, ok) => {
             let ino = fs.resolve_link(p)?;
-            fs.sync(SyncScope::FileData(ino), true);
+            fs.sync(SyncScope::FileData(ino), *ok);
             Ok(())
         }
         SyncAll(ok) => {
@@ -207,7 +255,7 @@ fn apply(fs: &mut Fs, step: &Step, deploy: &mut u32, running: &mut bool) -> Resu
             fs.mark(MarkKind::End { deploy: *deploy, ok, cleanup_pending });
             Ok(())
         }
-        Begin | Ack | End(_) | EndPending => Ok(()),
+        Begin | Ack | End(_) | EndPending | Lasts(_) => Ok(()),
     }
 }
 
@@ -229,6 +277,8 @@ struct Naive {
     current: Vec<Option<usize>>,
     /// For each op, the permitted sets at its instants, and whether something was acknowledged by then.
     permitted: Vec<Vec<(Vec<usize>, bool)>>,
+    /// For each op, the releases that have to be complete where they were, beside what is live.
+    protected: Vec<Vec<usize>>,
 }
 
 impl Naive {
@@ -246,7 +296,7 @@ impl Naive {
             });
             current.push(now);
         }
-        let mut naive = Self { releases, current, permitted: Vec::new() };
+        let mut naive = Self { releases, current, permitted: Vec::new(), protected: Vec::new() };
         let mut set: Vec<usize> = naive.current[0].into_iter().collect();
         let mut acked = false;
         for k in 0..=trace.last() {
@@ -275,7 +325,54 @@ impl Naive {
             }
             naive.permitted.push(instants);
         }
+        let stays = |k, release: &usize| {
+            naive.was_reported(trace, k, *release)
+                && (naive.is_being_replaced(trace, k, *release) || naive.is_kept(scenario.keep, k, *release))
+        };
+        let all = |k| (0..naive.releases.len()).filter(|release| stays(k, release)).collect();
+        naive.protected = (0..=trace.last()).map(all).collect();
         naive
+    }
+
+    /// By op `k` somebody had said that this release is live, and was right.
+    fn was_reported(&self, trace: &Trace, k: Seq, release: usize) -> bool {
+        let says = |mark: &&simfs::Mark| mark.after <= k && matches!(mark.kind, MarkKind::Ack { .. });
+        trace.marks().iter().filter(says).any(|mark| self.current[mark.after as usize] == Some(release))
+    }
+
+    /// The deploy that is running at op `k` switches, sooner or later, from this release to another.
+    fn is_being_replaced(&self, trace: &Trace, k: Seq, release: usize) -> bool {
+        let mut live = None;
+        for (at, now) in self.current.iter().enumerate() {
+            let Some(now) = *now else { continue };
+            let before = live.replace(now);
+            if before != Some(release) || now == release {
+                continue;
+            }
+            let begins = |mark: &&simfs::Mark| matches!(mark.kind, MarkKind::Begin { .. });
+            let mut begun = trace.marks().iter().filter(begins);
+            let Some(begin) = begun.rfind(|begin| (begin.after as usize) < at) else { continue };
+            let MarkKind::Begin { deploy } = begin.kind else { continue };
+            let ends = |mark: &&simfs::Mark| matches!(mark.kind, MarkKind::End { deploy: ended, .. } if ended == deploy);
+            let end = trace.marks().iter().find(ends).map_or(trace.last(), |end| end.after);
+            if begin.after <= k && k <= end {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// At op `k`, retention promises this release: it is among the newest both by when each was live last and by when
+    /// each was made, of which what is live and what was live before it are the first two.
+    fn is_kept(&self, keep: Option<usize>, k: Seq, release: usize) -> bool {
+        let upto = &self.current[..=k as usize];
+        let live_last = |release: usize| upto.iter().rposition(|now| *now == Some(release));
+        let mut by_use: Vec<usize> = (0..self.releases.len()).filter(|r| live_last(*r).is_some()).collect();
+        by_use.sort_by_key(|release| std::cmp::Reverse(live_last(*release)));
+        let mut by_age = by_use.clone();
+        by_age[by_use.len().min(2)..].sort_by_key(|release| std::cmp::Reverse(*release));
+        let among = |order: &[usize]| order.iter().take(keep.unwrap_or(0)).any(|kept| *kept == release);
+        by_use.first() != Some(&release) && among(&by_use) && among(&by_age)
     }
 
     /// The releases that the switches within a range of ops went to, without those that were there before and left again.
@@ -296,7 +393,7 @@ impl Naive {
         found
     }
 
-    fn duty(&self, k: Seq, protected: &[protect::Protected]) -> Duty {
+    fn duty(&self, k: Seq) -> Duty {
         let upto = &self.permitted[..=k as usize];
         let mut ever: Vec<usize> = upto.iter().flatten().flat_map(|(set, _)| set.clone()).collect();
         ever.sort_unstable();
@@ -306,11 +403,7 @@ impl Naive {
             ever,
             nothing_allowed: here.iter().all(|(_, acked)| !acked),
             now: here.iter().filter(|(_, acked)| *acked).map(|(set, _)| set.clone()).collect(),
-            protected: protected
-                .iter()
-                .filter(|p| p.window.lo <= k && k <= p.window.hi)
-                .map(|p| p.release)
-                .collect(),
+            protected: self.protected[k as usize].clone(),
         }
     }
 }
@@ -371,6 +464,12 @@ struct Compared {
     states: u64,
     disks: u64,
     broken: u64,
+    /// Traces with a sync call during which something else happened.
+    overlapping: u64,
+    /// Traces with a call of fdatasync that failed.
+    failed_datasync: u64,
+    /// Traces in which something had to stay that was not live.
+    protecting: u64,
 }
 
 fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCaseError> {
@@ -382,7 +481,6 @@ fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCa
     let naive = Naive::new(&trace, &bare);
     // Without sources nothing is compared with them: what went live is right by itself here.
     let history = History::new(&trace, &bare);
-    let protected = protect::protected(&history, keep, trace.last());
     prop_assert_eq!(history.releases.len(), naive.releases.len());
     let judgement = judge(&trace, &bare, &POSIX);
 
@@ -400,11 +498,11 @@ fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCa
     let mut duties: Vec<Duty> = Vec::new();
     let mut hold: Holds = [true; CRASH.len()];
     for k in 0..=trace.last() {
-        let duty = naive.duty(k, &protected);
+        let duty = naive.duty(k);
         let known = duties.iter().position(|known| *known == duty);
         let duty = known.unwrap_or(duties.len());
         if known.is_none() {
-            duties.push(naive.duty(k, &protected));
+            duties.push(naive.duty(k));
         }
         crash::enumerate(&trace, &POSIX, k, |survived| {
             let now = witness.holds(survived, &duties, duty);
@@ -446,7 +544,20 @@ fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCa
             _ => prop_assert!(holds, "{} was missed", promise.name()),
         }
     }
-    Ok(Some(Compared { traces: 1, states: witness.states, disks: witness.disks, broken }))
+    let any = |test: &dyn Fn(Seq, &OpKind) -> bool| {
+        u64::from((0..).zip(trace.ops()).any(|(seq, op)| test(seq, &op.kind)))
+    };
+    Ok(Some(Compared {
+        traces: 1,
+        states: witness.states,
+        disks: witness.disks,
+        broken,
+        overlapping: any(&|seq, op| matches!(op, OpKind::Sync { returned, .. } if *returned > seq)),
+        failed_datasync: any(&|_, op| {
+            matches!(op, OpKind::Sync { scope: SyncScope::FileData(_), ok: false, .. })
+        }),
+        protecting: u64::from(naive.protected.iter().any(|protected| !protected.is_empty())),
+    }))
 }
 
 /// How many random traces are tried: what CI does takes some seconds more than anyone wants to wait after each change.
@@ -492,6 +603,9 @@ fn procedure_and_enumerator_agree() {
                 states: all.states + one.states,
                 disks: all.disks + one.disks,
                 broken: all.broken + one.broken,
+                overlapping: all.overlapping + one.overlapping,
+                failed_datasync: all.failed_datasync + one.failed_datasync,
+                protecting: all.protecting + one.protecting,
             });
             Ok(())
         });
@@ -505,14 +619,22 @@ fn procedure_and_enumerator_agree() {
         [some(seed, cases - cases / 2), other.join().unwrap_or_else(|panic| resume_unwind(panic))]
     });
     println!("seeds {seed} and {}: {halves:?}", seed + 1);
-    let traces: u64 = halves.iter().map(|half| half.traces).sum();
-    let broken: u64 = halves.iter().map(|half| half.broken).sum();
+    let sum = |of: fn(&Compared) -> u64| halves.iter().map(of).sum::<u64>();
+    let (traces, broken) = (sum(|half| half.traces), sum(|half| half.broken));
     assert!(traces >= u64::from(cases), "{traces} traces were compared");
     // Both answers come up often, or the comparison would not say much.
     assert!(
         cases < 100 || (broken * 10 > traces && broken * 10 < traces * 9),
         "{broken} of {traces} are broken"
     );
+    // And what the procedure could be wrong about is there.
+    for (what, times) in [
+        ("overlapping sync calls", sum(|half| half.overlapping)),
+        ("failed fdatasync", sum(|half| half.failed_datasync)),
+        ("protected releases", sum(|half| half.protecting)),
+    ] {
+        assert!(cases < 1000 || times * 50 > traces, "{what} in {times} of {traces}");
+    }
 }
 
 #[test]
@@ -550,6 +672,46 @@ fn blindness_makes_proofs_unknown() {
     assert!(whole.any(|verdict| *verdict == Verdict::Unknown { why: "a test said so".to_owned() }));
     let without: Vec<Step> = right.iter().filter(|step| !matches!(step, SyncAll(_))).cloned().collect();
     assert!(judged(&without).any(|verdict| matches!(verdict, Verdict::Broken(_))));
+}
+
+/// Of two histories of one tool, further runs of both count, and what is worse in one of them is the verdict.
+#[test]
+fn further_runs_of_two_histories_are_one_verdict() {
+    let held = |n| Verdict::Held { held: n, of: n };
+    let not_asked = || Verdict::NotAsked { why: "nobody asked".to_owned() };
+    let unknown = |why: &str| Verdict::Unknown { why: why.to_owned() };
+    let broken = |lines: &[&str]| {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        Verdict::Broken(Counterexample { at: 1, lines, survived: Vec::new() })
+    };
+    let trace = run(&right(0));
+    let of_history = |verdict: &Verdict, what: &str| {
+        let mut judgement = judge(&trace, &scenario(Vec::new(), None), &POSIX);
+        let promise = Promise::Recoverable;
+        let tried = Tried { promise, what: what.to_owned(), runs: 1, seed: 1 };
+        judgement.add_runs(promise, verdict.clone(), vec![tried]);
+        judgement
+    };
+    let labelled = [unknown("other: gone"), broken(&["other:", "wrong"])];
+    let [unknown, broken] = [unknown("gone"), broken(&["wrong"])];
+    for (first, other, both) in [
+        (held(2), held(3), held(5)),
+        (held(2), not_asked(), held(2)),
+        (not_asked(), held(3), held(3)),
+        (not_asked(), not_asked(), not_asked()),
+        (held(2), unknown.clone(), labelled[0].clone()),
+        (unknown.clone(), held(3), unknown.clone()),
+        (held(2), broken.clone(), labelled[1].clone()),
+        (broken.clone(), held(3), broken.clone()),
+        (unknown.clone(), broken.clone(), labelled[1].clone()),
+        (broken.clone(), unknown.clone(), broken.clone()),
+    ] {
+        let judgement = of_history(&first, "some runs").and(of_history(&other, "others"), "other:");
+        let row = judgement.rows.iter().find(|row| row.promise == Promise::Recoverable).unwrap();
+        assert_eq!(row.runs, Some(both), "{first:?} and {other:?}");
+        let told: Vec<&str> = judgement.tried.iter().map(|tried| &*tried.what).collect();
+        assert_eq!(told, ["some runs", "other: others"]);
+    }
 }
 
 /// The promises with a verdict that is this word.
@@ -621,6 +783,49 @@ fn a_removal_that_is_pending_is_finished_by_a_later_deploy() {
         let late = [&nothing[..], &finished[..]].concat();
         assert!(broken(ends.clone(), &late), "{ends:?}, finished too late");
     }
+}
+
+/// Of a deploy that removes a release, all that follows the cutover belongs to it, and what it removes before.
+#[test]
+fn the_part_of_a_deploy_that_removes_a_release_begins_at_its_cutover_or_earlier() {
+    let [begin, mkdir, write, link, sync, rename, durable, ack, end] = right(1).try_into().unwrap();
+    let ready = [begin, mkdir, write, link, sync];
+    let (switch, told) = ([rename, durable], [ack, end]);
+    let remove = [Remove("app/r/1/f"), Remove("app/r/1")];
+    let part = |parts: &[&[Step]]| {
+        let steps: Vec<Step> = right(0).into_iter().chain(parts.concat()).collect();
+        first_to_remove(&run(&steps), &scenario(Vec::new(), None))
+    };
+    let first = run(&right(0)).last();
+    let ops = run(&right(0).into_iter().chain(ready.clone()).collect::<Vec<_>>()).last();
+    let removal = |from, after_cutover| Some(Removal { deploy: 2, from, after_cutover });
+    // The rename is the next op; the one after it is the first of the part.
+    assert_eq!(part(&[&ready, &switch, &remove, &told]), removal(ops + 2, true));
+    assert_eq!(part(&[&ready, &switch, &told[..1], &remove, &told[1..]]), removal(ops + 2, true));
+    assert_eq!(part(&[&ready, &switch[..1], &remove, &switch[1..], &told]), removal(ops + 2, true));
+    assert_eq!(part(&[&ready, &remove, &switch, &told]), removal(ops + 1, false));
+    assert_eq!(part(&[&ready, &remove[..1], &switch, &remove[1..], &told]), removal(ops + 1, false));
+    assert_eq!(part(&[&ready[..1], &remove, &ready[1..], &switch, &told]), removal(first + 1, false));
+    assert_eq!(part(&[&ready, &switch, &remove[..1], &told]), None);
+}
+
+/// A deploy that reports twice has promised what it reported last, too.
+#[test]
+fn each_report_of_a_deploy_counts() {
+    let second = right(1).into_iter().flat_map(|step| match step {
+        End(ok) => vec![Remove("app/r/1/f"), End(ok)],
+        step => vec![step],
+    });
+    let twice = right(0).into_iter().flat_map(|step| match step {
+        Begin => vec![Begin, Ack],
+        step => vec![step],
+    });
+    let steps: Vec<Step> = twice.chain(second).collect();
+    let judgement = judge(&run(&steps), &scenario(Vec::new(), None), &POSIX);
+    let broken = with_word(&judgement, "BROKEN");
+    // The first report was wrong; the release that the second one was about may not be touched.
+    assert!(broken.contains(&Promise::CurrentComplete), "{broken:?}");
+    assert!(broken.contains(&Promise::PreviousIntact), "{broken:?}");
 }
 
 /// A release is compared when it goes live; where its links lead is asked once more when it is reported.

@@ -67,8 +67,12 @@ fn help_of_the_program() {
           --faults <N>
               How many faults (EIO, ENOSPC, kills …) to try, chosen at random, in the middle of the
               second deploy and of the first that removes a release; `all`: EIO and ENOSPC at every
-              operation, in minutes; 0 asks nothing about failures [default: 96 for Cutover with the
-              bundled application, else 0]
+              operation, in minutes; a fault by the name that a counterexample gives it, like 2:17:eio:
+              that one alone; 0 asks nothing about failures [default: 96 for Cutover with the bundled
+              application, else 0]
+
+          --without <PROGRAM>
+              A program that the server does not have, such as flock. Can be repeated
 
           --seed <N>
               What random choices are made from
@@ -119,9 +123,11 @@ fn help_of_run() {
                                recovery [default: 64 for Cutover with the bundled application, else 0]
           --faults <N>         How many faults (EIO, ENOSPC, kills …) to try, chosen at random, in the
                                middle of the second deploy and of the first that removes a release;
-                               `all`: EIO and ENOSPC at every operation, in minutes; 0 asks nothing
-                               about failures [default: 96 for Cutover with the bundled application,
-                               else 0]
+                               `all`: EIO and ENOSPC at every operation, in minutes; a fault by the name
+                               that a counterexample gives it, like 2:17:eio: that one alone; 0 asks
+                               nothing about failures [default: 96 for Cutover with the bundled
+                               application, else 0]
+          --without <PROGRAM>  A program that the server does not have, such as flock. Can be repeated
           --seed <N>           What random choices are made from [default: 1]
           --keep <N>           How many releases it keeps
           --drop-down          Links in a release follow Cutover's drop-down rule, for all that is below

@@ -141,8 +141,98 @@ fn covers(trace: &Trace, model: &Model, scope: SyncScope, began: Seq, cell: &Cel
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cell::{Birth, Kind, Name};
     use crate::fs::{Caller, Fs, RenameHow};
-    use crate::model::POSIX;
+    use crate::model::{POSIX, forced_at};
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    /// One thing that happens in one of two directories, to one of the inodes so far. Which, is told by numbers: there may
+    /// be fewer.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        New(Kind, usize),
+        Name(usize, usize),
+        Unname(usize, usize),
+        Write(usize),
+        Chmod(usize),
+        /// The call returns after so many more ops.
+        Sync(char, usize, bool, u32),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let (dir, nth) = (0_usize..2, 0_usize..6);
+        prop_oneof![
+            1 => (select(vec![Kind::File, Kind::Symlink]), dir.clone()).prop_map(|(kind, dir)| Step::New(kind, dir)),
+            1 => (dir.clone(), nth.clone()).prop_map(|(dir, nth)| Step::Name(dir, nth)),
+            1 => (dir, nth.clone()).prop_map(|(dir, nth)| Step::Unname(dir, nth)),
+            1 => nth.clone().prop_map(Step::Write),
+            1 => nth.clone().prop_map(Step::Chmod),
+            3 => (select(vec!['a', 'f', 'f', 'd', 'e']), nth, any::<bool>(), 0_u32..8)
+                .prop_map(|(what, nth, ok, lasts)| Step::Sync(what, nth, ok, lasts)),
+        ]
+    }
+
+    /// Only what is asked of a trace here: which cells were written when, what entries name, and the sync calls.
+    fn trace_of(steps: &[Step]) -> Trace {
+        let mut trace = Trace::new();
+        let dirs = [crate::ROOT, Ino(2)];
+        let mut inodes = vec![Ino(3)];
+        for step in steps {
+            let seq = trace.last() + 1;
+            let name =
+                |dir: usize, nth: usize| Cell::Entry(dirs[dir], Name::from(nth.to_string().as_bytes()));
+            let inode = |nth: usize| inodes[nth % inodes.len()];
+            let effects = match *step {
+                Step::New(kind, dir) => {
+                    let new = Ino(3 + inodes.len() as u64);
+                    let birth = Birth { kind, mode: 0o644, uid: 0, gid: 0 };
+                    let mut effects = vec![(Cell::Inode(new), Value::Inode(birth))];
+                    if kind == Kind::Symlink {
+                        effects.push((Cell::Target(new), Value::Mode(0)));
+                    }
+                    effects.push((name(dir, inodes.len()), Value::Entry(Some(new))));
+                    inodes.push(new);
+                    effects
+                }
+                Step::Name(dir, nth) => vec![(name(dir, nth + 1), Value::Entry(Some(inode(nth))))],
+                Step::Unname(dir, nth) => vec![(name(dir, nth), Value::Entry(None))],
+                Step::Write(nth) => vec![
+                    (Cell::Block(inode(nth), 0), Value::Mode(0)),
+                    (Cell::Size(inode(nth)), Value::Size(u64::from(seq))),
+                ],
+                Step::Chmod(nth) => vec![(Cell::Mode(inode(nth)), Value::Mode(0))],
+                Step::Sync(what, nth, ok, lasts) => {
+                    let scope = match what {
+                        'a' => SyncScope::All,
+                        'f' => SyncScope::File(inode(nth)),
+                        'd' => SyncScope::FileData(inode(nth)),
+                        _ => SyncScope::Dir(dirs[nth % 2]),
+                    };
+                    let returned = (seq + lasts).min(steps.len() as Seq);
+                    trace.push(OpKind::Sync { scope, returned, ok }, []);
+                    continue;
+                }
+            };
+            trace.push(OpKind::Chmod { ino: Ino(3) }, effects);
+        }
+        trace
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Calls of all kinds that succeed and fail, one inside the other and one across the other.
+        #[test]
+        fn the_model_forces_what_the_definition_does(steps in proptest::collection::vec(any_step(), 1..24)) {
+            let trace = trace_of(&steps);
+            let forced = forced_at(&trace, &POSIX);
+            for k in 0..=trace.last() {
+                let here: Vec<bool> = forced.iter().map(|at| *at <= k).collect();
+                prop_assert_eq!(&here, &forced_by_definition(&trace, &POSIX, k), "at crash point {}", k);
+            }
+        }
+    }
 
     /// The definition once more, without any counting: all subsets, and of each whether it is closed.
     fn all_subsets(trace: &Trace, model: &Model, k: Seq) -> Vec<Vec<bool>> {

@@ -227,7 +227,7 @@ fn every_promise_has_its_canary() {
     previous_intact: 23, alone: 
     shared_intact: 3, alone: rm-through-link.sh seed-shared.sh tar-through-link.sh
     retention: 9, alone: keeps-all.sh
-    recoverable: 2, alone: lock-leaks.sh stale-link.sh
+    recoverable: 3, alone: lock-leaks.sh setup-once.sh stale-link.sh
     failed_is_failed: 3, alone: ignores-failed-sync.sh ignores-failure.sh retries-sync.sh
     ");
 }
@@ -915,6 +915,36 @@ fn ignoring_that_the_upload_failed() {
     }
 }
 
+/// A counterexample of a run names the fault, and that is enough to make the run again.
+#[test]
+fn a_fault_that_broke_something_can_be_asked_for_alone() {
+    if !machine_has(&["ssh", "tar"]) {
+        return;
+    }
+    let found = |faults: &str| {
+        let room = Room::new();
+        let json = room.path("verdicts.json");
+        let mut command = room.certify_tool("sh certify/subjects/ignores-failure.sh");
+        command.args(["--faults", faults, "--json"]).arg(&json).arg("--app").args(small_app(&room));
+        let ran = room.run(&mut command);
+        assert_eq!(ran.code, Some(1), "{}", room.show(&ran));
+        let judgement: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+        let row =
+            judgement["rows"].as_array().unwrap().iter().find(|row| row["promise"] == "failed_is_failed");
+        let lines = row.unwrap()["runs"]["lines"].as_array().unwrap().clone();
+        lines.iter().map(|line| line.as_str().unwrap().to_owned()).collect::<Vec<String>>()
+    };
+    let name = |lines: &[String]| {
+        let line = lines.iter().find_map(|line| line.split_once("--faults ")?.1.strip_suffix(')'));
+        line.unwrap_or_else(|| panic!("{lines:?}")).to_owned()
+    };
+    let among_others = found("48");
+    let alone = found(&name(&among_others));
+    assert_eq!(alone[0], "in 1 of 1 runs; the first of them:");
+    assert_eq!(alone[1], among_others[1], "{alone:?}");
+    assert_eq!(name(&alone), name(&among_others));
+}
+
 #[test]
 fn ignoring_that_a_sync_failed() {
     let options = ["--keep", "3", "--faults", "96"];
@@ -952,6 +982,44 @@ fn a_lock_that_outlives_its_holder() {
         not asked posix: shared_intact
         ");
     }
+}
+
+/// Only a run that starts without the deploy path can be interrupted while it makes that.
+#[test]
+fn a_sign_that_outlives_who_sets_the_host_up() {
+    let options = ["--keep", "3", "--recoveries", "24", "--from-nothing"];
+    if let Some(verdicts) = script("setup-once.sh").small_app().options(&options).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken runs: recoverable
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        ");
+    }
+    let options = ["--keep", "3", "--recoveries", "8"];
+    let case = script("setup-once.sh").small_app().options(&options).unlike_header();
+    if let Some(verdicts) = case.verdicts() {
+        assert!(verdicts.contains("held runs: recoverable"), "{verdicts}");
+    }
+}
+
+#[test]
+fn the_seed_of_the_command_line_draws_the_delays() {
+    if !machine_has(&["ssh", "tar"]) {
+        return;
+    }
+    let room = Room::new();
+    let mut command = room.certify_tool("sh certify/subjects/correct.sh");
+    command.args(["--recordings", "4", "--seed", "18446744073709551615"]).arg("--app").args(small_app(&room));
+    let ran = room.run(&mut command);
+    assert_eq!(ran.code, Some(0), "{}", room.show(&ran));
+    let stderr = String::from_utf8(ran.stderr.clone()).unwrap();
+    let told: Vec<&str> = stderr.lines().filter(|line| line.starts_with("recording ")).collect();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    recording 2 of 4, with one half of the programs delayed, by seed 18446744073709551615
+    recording 3 of 4, with the other half of the programs delayed, by seed 18446744073709551615
+    recording 4 of 4, with one half of the programs delayed, by seed 0
+    ");
 }
 
 #[test]

@@ -93,8 +93,8 @@ fn our_engine_on_a_host_without_flock() {
     assert!(operations.contains("/.cutover/lock.held"), "{operations}");
 }
 
-/// A few of the further runs; with `CUTOVER_SLOW_TESTS=1` `EIO` and `ENOSPC` at every operation of a deploy, and of one that
-/// removes a release. That is the one place where `.ci/run` asks for all of them: its `cargo certify` tries some.
+/// A few of the further runs; with `CUTOVER_SLOW_TESTS=1` `EIO` and `ENOSPC` at every operation of a deploy, and of all that
+/// follows the cutover of one that removes a release. That is the one place where `.ci/run` asks for all of them: its `cargo certify` tries some.
 #[test]
 fn our_engine_recovers_and_never_reports_a_failure_as_live() {
     if !machine_has(&[]) {
@@ -108,13 +108,20 @@ fn our_engine_recovers_and_never_reports_a_failure_as_live() {
     // One history is enough to start from.
     command.args(["--recordings", "1", "--recoveries", recoveries, "--faults", faults, "--json"]).arg(&json);
     let mut child = room.start(&mut command);
-    let ran = room.wait(&mut child, LIMIT * 10);
+    let ran = room.wait(&mut child, LIMIT * 15);
     assert_eq!(ran.code, Some(0), "{}", room.show(&ran));
     let judgement: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     for promise in ["recoverable", "failed_is_failed"] {
         let row = judgement["rows"].as_array().unwrap().iter().find(|row| row["promise"] == promise).unwrap();
         assert_eq!(row["runs"]["verdict"], "held", "{promise}: {}", room.show(&ran));
         assert_eq!(row["runs"]["held"], row["runs"]["of"]);
+    }
+    // Every run counts, those of the history that starts without the deploy path too.
+    for promise in ["recoverable", "failed_is_failed"] {
+        let row = judgement["rows"].as_array().unwrap().iter().find(|row| row["promise"] == promise).unwrap();
+        let tried = judgement["tried"].as_array().unwrap().iter().filter(|tried| tried["promise"] == promise);
+        let runs: u64 = tried.map(|tried| tried["runs"].as_u64().unwrap()).sum();
+        assert_eq!(row["runs"]["of"], runs, "{promise}: {}", room.show(&ran));
     }
     let tried = |what: &str| -> u64 {
         let tried = judgement["tried"].as_array().unwrap();
@@ -125,14 +132,42 @@ fn our_engine_recovers_and_never_reports_a_failure_as_live() {
     };
     assert!(tried("(depth 2)") > 0, "{}", room.show(&ran));
     assert!(tried("really killed") > 0, "{}", room.show(&ran));
+    let from_nothing = "starting without the deploy path: a smaller share: ";
+    let first = "classes of crash states of the first deploy among";
+    assert!(tried_of(&judgement, from_nothing, first) > 0, "{}", room.show(&ran));
+    let first = "classes of states after a killed client of the first deploy among";
+    assert!(tried_of(&judgement, from_nothing, first) > 0, "{}", room.show(&ran));
+    assert!(tried_of(&judgement, from_nothing, " operations of deploy 1, and") > 0, "{}", room.show(&ran));
     // What the recording counted is a witness of how many operations there are.
     let stderr = String::from_utf8(ran.stderr.clone()).unwrap();
     let line = stderr.lines().find_map(|line| line.strip_prefix("deploy 2: "));
     let ops: u64 = line.unwrap().split(' ').next().unwrap().parse().unwrap();
     let told = format!("each of {ops} operations of deploy 2, and");
     assert!(tried(&told) >= if slow { 2 * ops } else { 8 }, "{told}: {}", room.show(&ran));
-    // The bundled application has its first release to remove in deploy 4.
-    let removal = " operations of deploy 4, the first of which takes";
-    assert!(tried(removal) >= 4, "{removal}: {}", room.show(&ran));
+    // The bundled application has its first release to remove in deploy 4, and everything in that has to go.
+    let removal = " operations of deploy 4 after its cutover, with the removal of a release";
+    let what = judgement["tried"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find_map(|tried| tried["what"].as_str()?.split_once(removal));
+    let ops: u64 = what.unwrap().0.rsplit(' ').next().unwrap().parse().unwrap();
+    let first = room.path("first");
+    std::fs::create_dir(&first).unwrap();
+    cutover_certify::app::write_release(1, &first).unwrap();
+    let released =
+        cutover_certify::tree::read_dir(&first, &simfs::BlockStore::default()).unwrap().len() as u64;
+    assert!(ops > released, "{ops} operations, and a release of {released} files and directories");
+    assert!(tried(removal) >= if slow { 2 * ops } else { 8 }, "{removal}: {}", room.show(&ran));
     assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new());
+}
+
+/// How many runs there were of what begins and goes on like this.
+fn tried_of(judgement: &Value, begin: &str, part: &str) -> u64 {
+    let tried = judgement["tried"].as_array().unwrap().iter();
+    let found = tried.filter(|tried| {
+        let what = tried["what"].as_str().unwrap();
+        what.starts_with(begin) && what.contains(part)
+    });
+    found.map(|tried| tried["runs"].as_u64().unwrap()).sum()
 }

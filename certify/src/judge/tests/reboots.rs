@@ -137,7 +137,7 @@ fn classes_of_a_small_deploy() {
     let first = run(&right(0));
     let scenario = scenario(Vec::new(), None);
     let (crashes, pasts) = (Crashes::new(&first, &POSIX), Pasts::new(&first, &scenario));
-    let found = survey(&crashes, &scenario, &pasts, usize::MAX, 1);
+    let found = survey(&crashes, &scenario, &pasts, crashes.trace().last(), usize::MAX, 1);
     let words = |classes: &crate::judge::classes::Classes| {
         classes.members.keys().map(|class| format!("{class}\n")).collect::<String>()
     };
@@ -152,7 +152,7 @@ fn classes_of_a_small_deploy() {
     for condition in ["r/# absent", "r/# empty", "r/# damaged", "tmp empty", "current absent"] {
         assert!(words(&found.lost).contains(condition), "{condition}:\n{}", words(&found.lost));
     }
-    let same = survey(&crashes, &scenario, &pasts, usize::MAX, 1);
+    let same = survey(&crashes, &scenario, &pasts, crashes.trace().last(), usize::MAX, 1);
     assert_eq!((words(&same.lost), &same.lost.members), (words(&found.lost), &found.lost.members));
 }
 
@@ -166,7 +166,7 @@ proptest! {
         prop_assume!(free_effects(&trace, &POSIX) <= MAX_FREE);
         let scenario = scenario(Vec::new(), None);
         let (crashes, pasts) = (Crashes::new(&trace, &POSIX), Pasts::new(&trace, &scenario));
-        let found = survey(&crashes, &scenario, &pasts, usize::MAX, seed);
+        let found = survey(&crashes, &scenario, &pasts, crashes.trace().last(), usize::MAX, seed);
         for state in found.lost.members.values().chain(found.killed.members.values()) {
             let survived: Vec<bool> = (0..trace.effects().len() as u32)
                 .map(|id| state.contains(&crashes, EffectId(id)))
