@@ -36,8 +36,9 @@ taker() {
 # Whether anything of the run of $1 is alive: the process that took the lock, or what it left running.
 alive() { taker "$1" >/dev/null || [ -n "$(family "$1")" ]; }
 
-# Makes $2 a name of $1, if it is free or stale. The right to replace a stale one is a lock of the same kind, named after
-# the token that is stale: of several that found it stale one gets that, and only while the token is still that one.
+# Makes $2 a name of $1, if it is free or stale. The right to replace a stale one is a lock of the same kind: $3, with the
+# token that is stale for its last part. Of several that found it stale one gets that, and only while the token is still
+# that one. A power loss leaves such a right torn too, so the right to replace one has a longer name, never the same.
 # 1: alive. 2: it cannot be made.
 link_lock() {
   n=0
@@ -46,20 +47,20 @@ link_lock() {
     [ -e "$1" ] || return 1
     if [ ! -e "$2" ]; then n=$((n + 1)); [ "$n" -gt 5 ] || continue; ln "$1" "$2" && return; return 2; fi
     # The token first: what is alive or not is that one, or a later one.
-    set -- "$1" "$2" "$(token "$2")"
-    [ -n "$3" ] || continue
+    set -- "$1" "$2" "$3" "$(token "$2")"
+    [ -n "$4" ] || continue
     alive "$2" && return 1
-    link_lock "$1" ".cutover/stale.$3" || return
-    if [ "$(token "$2")" = "$3" ]; then
+    link_lock "$1" "$3.$4" "$3.$4" || return
+    if [ "$(token "$2")" = "$4" ]; then
       # Never a moment without $2, in which somebody else could link it.
       rm -f "$1.1"
       ln "$1" "$1.1" && mv -f "$1.1" "$2"
-      set -- $? "$3"
-      rm -f ".cutover/stale.$2"
+      set -- $? "$3.$4"
+      rm -f "$2"
       [ "$1" = 0 ] || return 2
       return 0
     fi
-    rm -f ".cutover/stale.$3"
+    rm -f "$3.$4"
   done
 }
 # One try. 0: ours. 1: busy. 2: no lock can be taken here. $1: words for people.
@@ -82,7 +83,7 @@ take() {
 take_link() {
   # A run that nobody could tell from another one cannot hold it.
   [ -n "$(started $$)" ] && write_holder "$1" || return 2
-  link_lock ".cutover/lock.$T" .cutover/lock.held
+  link_lock ".cutover/lock.$T" .cutover/lock.held .cutover/stale
   set -- $?
   rm -f ".cutover/lock.$T"
   [ "$1" = 0 ] || return "$1"

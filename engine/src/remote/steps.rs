@@ -32,7 +32,7 @@ const SHELL: &str = "exec sh -c 'LC_ALL=C; export LC_ALL; K=; s=$(printf %b \"$1
     *) echo \"a script came incomplete, or dd has no iflag=fullblock\" >&2; exit 1 ;; esac; \
     IFS= read -r n; do s=$(dd bs=\"$n\" count=1 iflag=fullblock 2>/dev/null); done' sh";
 
-/// What is asked of a host that takes input at once: [`SHELL`], to which every script comes on its input.
+/// What is asked of a host that takes input at once: a shell, to which every script comes on its input.
 pub fn shell() -> String {
     format!("{SHELL} '#end'")
 }
@@ -41,7 +41,7 @@ pub fn shell() -> String {
 /// 256 KiB for one message.
 const COMMAND_BYTES_MAX: usize = 120 << 10;
 
-/// What is asked of a host that takes no input before it was asked for something: [`SHELL`] with its first script.
+/// What is asked of a host that takes no input before it was asked for something: that shell with its first script.
 /// `None` if that is too long for a command.
 ///
 /// Every login shell takes it as one word: it is in single quotes, and what means something to one of them even there is
@@ -61,7 +61,7 @@ pub fn shell_with(script: &[u8]) -> Option<String> {
     (command.len() <= COMMAND_BYTES_MAX).then_some(command)
 }
 
-/// A script as it goes to the input of [`SHELL`].
+/// A script as it goes to the input of such a shell.
 pub fn framed(script: &[u8]) -> Vec<u8> {
     let mut out = format!("{}\n", script.len() + END.len()).into_bytes();
     out.extend_from_slice(script);

@@ -110,6 +110,22 @@ fn what_is_stale_and_what_is_not() {
     }
 }
 
+/// Power losses while a stale lock was being replaced: the right to do so is torn as well, and the right to that one.
+#[test]
+fn torn_rights_to_a_torn_lock_are_replaced() {
+    for (shell, _) in shells().filter(|(_, flock)| !flock.is_empty()) {
+        for torn in 1..=4 {
+            let dir = folder();
+            let rights = ["lock.held", "stale.torn", "stale.torn.torn", "stale.torn.torn.torn"];
+            for name in rights.iter().take(torn) {
+                fs::write(dir.path().join(".cutover").join(name), "").expect("write");
+            }
+            let said = sh(shell, dir.path(), NO_FLOCK, "take me && echo ours; echo .cutover/stale.*");
+            assert_eq!(said, "ours\n.cutover/stale.*\n", "{shell:?}: {torn} torn");
+        }
+    }
+}
+
 #[test]
 fn what_a_dead_run_left_running_holds_it() {
     for (shell, flock) in shells() {
