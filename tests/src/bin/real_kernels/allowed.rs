@@ -1,0 +1,304 @@
+//! Which trees a profile allows, and whether those that were seen are among them.
+//!
+//! Straight from the definition: every crash state is enumerated, turned into a tree, and compared. What the decision
+//! procedure leaves out because it never changes a verdict is expanded here: a file that was growing may have any length
+//! in whole blocks on the way; a block that was being written may be torn between sectors.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use simfs::crash::Enumeration;
+use simfs::{BLOCK_BYTES, Cell, CellId, Ino, Kind as Type, Model, ROOT, Seq, Value, View};
+
+use crate::program::Op;
+use crate::rebuild::Cuts;
+use crate::run::{Simulated, Step};
+use crate::tree::{MAX_DEPTH, Node, Tree, joined};
+
+/// The smallest part of a block that a disk writes whole.
+const SECTOR_BYTES: usize = 512;
+
+/// More cannot be enumerated in a time that anybody waits for.
+pub(crate) const MAX_FREE: usize = 20;
+
+/// The crash points that are possible when the power goes at one of these positions in the log.
+///
+/// What had returned by then is done. The operation under way may be; a sync call under way forces nothing yet.
+pub(crate) fn crash_points(cuts: Cuts, ops: &[Op], steps: &[Step], after: &[Seq]) -> BTreeSet<Seq> {
+    (cuts.first..=cuts.last)
+        .map(|cut| {
+            let mut k = 0;
+            for ((op, step), after) in ops.iter().zip(steps).zip(after) {
+                if step.end <= cut {
+                    k = *after;
+                } else {
+                    if step.begin <= cut && !op.is_sync() {
+                        k = *after;
+                    }
+                    break;
+                }
+            }
+            k
+        })
+        .collect()
+}
+
+/// What a model says about the trees that were seen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Judged {
+    /// How many different trees the model allows, at the crash points that were asked about, partial lengths and torn
+    /// blocks not counted.
+    pub(crate) allowed: usize,
+    /// Which of the seen ones are among these.
+    pub(crate) witnessed: BTreeSet<usize>,
+    /// Those that are allowed at no more than their lengths and torn blocks.
+    pub(crate) partial: BTreeSet<usize>,
+    /// Those that are not allowed, and at which crash point.
+    pub(crate) outside: Vec<(usize, Seq)>,
+}
+
+/// Compares the trees that were seen, by crash point, with what the model allows there.
+pub(crate) fn judge(
+    simulated: &Simulated,
+    model: &Model,
+    trees: &[Tree],
+    seen: &BTreeMap<Seq, BTreeSet<usize>>,
+) -> Result<Judged, String> {
+    let trace = &simulated.trace;
+    let mut judged = Judged::default();
+    let mut allowed = FxHashSet::default();
+    for (k, seen) in seen {
+        let mut states = Enumeration::new(trace, model, *k);
+        if states.free() > MAX_FREE {
+            return Err(format!("{} effects may or may not survive op {k}: too many", states.free()));
+        }
+        let by_hash: FxHashMap<u64, usize> = seen.iter().map(|nth| (trees[*nth].hash(), *nth)).collect();
+        let mut by_shape: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
+        for nth in seen {
+            by_shape.entry(trees[*nth].shape()).or_default().push(*nth);
+        }
+        let (mut exact, mut partial) = (BTreeSet::new(), BTreeSet::new());
+        let mut disks = FxHashSet::default();
+        // The first state is what is forced, and nothing else.
+        let mut forced: Option<Vec<bool>> = None;
+        while let Some(survived) = states.next_state() {
+            let forced = forced.get_or_insert_with(|| survived.to_vec());
+            let view = View::survivors(trace, survived);
+            // States that differ only in what a newer version hides are the same disk.
+            let disk: Vec<_> = (0..trace.cell_count() as u32).map(|id| view.newest(CellId(id))).collect();
+            if !disks.insert(disk) {
+                continue;
+            }
+            let Some(state) = State::of(view) else { continue };
+            let hash = state.tree.hash();
+            allowed.insert(hash);
+            if let Some(nth) = by_hash.get(&hash)
+                && trees[*nth] == state.tree
+            {
+                exact.insert(*nth);
+            }
+            for nth in by_shape.get(&state.tree.shape()).into_iter().flatten() {
+                if !exact.contains(nth)
+                    && !partial.contains(nth)
+                    && state.may_be(*k, model, forced, &trees[*nth])
+                {
+                    partial.insert(*nth);
+                }
+            }
+        }
+        for nth in seen {
+            if exact.contains(nth) {
+                judged.witnessed.insert(*nth);
+            } else if partial.contains(nth) {
+                judged.partial.insert(*nth);
+            } else {
+                judged.outside.push((*nth, *k));
+            }
+        }
+    }
+    judged.allowed = allowed.len();
+    Ok(judged)
+}
+
+/// A crash state as a tree, and which file is behind each path.
+struct State<'t> {
+    view: View<'t>,
+    tree: Tree,
+    files: Vec<(String, Ino)>,
+}
+
+impl<'t> State<'t> {
+    /// Nothing if a directory is inside of itself, which no tree is.
+    fn of(view: View<'t>) -> Option<Self> {
+        let mut state = Self { view, tree: Tree::default(), files: Vec::new() };
+        state.add(ROOT, String::new(), 0).then_some(state)
+    }
+
+    fn add(&mut self, ino: Ino, path: String, depth: usize) -> bool {
+        let Some(birth) = self.view.birth(ino) else { return true };
+        let mode = self.view.mode(ino);
+        match birth.kind {
+            Type::Dir => {
+                if depth > MAX_DEPTH {
+                    return false;
+                }
+                let entries: Vec<_> = self.view.entries(ino).collect();
+                for (name, child) in entries {
+                    let below = joined(&path, &String::from_utf8_lossy(name));
+                    if !self.add(child, below, depth + 1) {
+                        return false;
+                    }
+                }
+                self.tree.nodes.insert(path, Node::Dir { mode });
+            }
+            Type::File => {
+                let bytes = whole(&self.view, ino, self.view.size_bytes(ino));
+                self.files.push((path.clone(), ino));
+                self.tree.nodes.insert(path, Node::File { mode, bytes });
+            }
+            Type::Symlink => {
+                self.tree.nodes.insert(path, Node::Link { text: self.view.target(ino).to_vec() });
+            }
+            // No program makes one.
+            Type::Fifo | Type::Socket => return false,
+        }
+        true
+    }
+
+    /// Whether a tree of the same shape is this one but for what was still being written.
+    fn may_be(&self, k: Seq, model: &Model, forced: &[bool], seen: &Tree) -> bool {
+        self.files.iter().all(|(path, ino)| match seen.nodes.get(path) {
+            Some(Node::File { bytes, .. }) => self.content_may_be(k, model, forced, *ino, bytes),
+            _ => false,
+        })
+    }
+
+    fn content_may_be(&self, k: Seq, model: &Model, forced: &[bool], ino: Ino, seen: &[u8]) -> bool {
+        let trace = self.view.trace();
+        let size = self.view.size_bytes(ino);
+        // Where no sync has forced the length, the file may still be growing.
+        let before = self.size_before(ino, forced).unwrap_or(size);
+        let len = seen.len() as u64;
+        let on_the_way = before < len && len < size && len.is_multiple_of(BLOCK_BYTES);
+        if len != size && !on_the_way {
+            return false;
+        }
+        seen.chunks(SECTOR_BYTES).enumerate().all(|(sector, seen)| {
+            let at = (sector * SECTOR_BYTES) as u64;
+            let (block, from) = (at / BLOCK_BYTES, (at % BLOCK_BYTES) as usize);
+            let is = |bytes: &[u8]| {
+                (0..seen.len()).all(|nth| seen[nth] == bytes.get(from + nth).copied().unwrap_or(0))
+            };
+            if is(self.view.block(ino, block)) {
+                return true;
+            }
+            // Torn: part of a newer version, which was being written.
+            let Some(id) = trace.cell_id(&Cell::Block(ino, block)) else { return false };
+            let newest = self.view.newest(id);
+            let torn = trace.versions(id).iter().filter(|effect| Some(**effect) > newest).any(|effect| {
+                let effect = trace.effect(*effect);
+                effect.seq <= k && matches!(&effect.value, Value::Block(bytes) if is(bytes))
+            });
+            // The rest of what was the last block, in a file that was growing.
+            let tail = nul_tail(model)
+                && before < size
+                && before / BLOCK_BYTES == block
+                && (0..seen.len()).all(|nth| {
+                    let held = self.view.block(ino, block).get(from + nth).copied().unwrap_or(0);
+                    seen[nth] == held || (at + nth as u64 >= before && seen[nth] == 0)
+                });
+            torn || tail
+        })
+    }
+
+    /// The length before the one that survived without being forced.
+    fn size_before(&self, ino: Ino, forced: &[bool]) -> Option<u64> {
+        let trace = self.view.trace();
+        let id = trace.cell_id(&Cell::Size(ino))?;
+        let newest = self.view.newest(id).filter(|effect| !forced[effect.0 as usize])?;
+        let before = trace.versions(id).iter().rev().find(|effect| **effect < newest);
+        match before.map(|effect| &trace.effect(*effect).value) {
+            Some(Value::Size(bytes)) => Some(*bytes),
+            _ => Some(0),
+        }
+    }
+}
+
+/// Whether a growing file may have zeros for the rest of what was its last block, although its length survived. Where a
+/// length does not bring the blocks along, the states say so themselves.
+fn nul_tail(model: &Model) -> bool {
+    model.name.starts_with("ext4")
+}
+
+fn whole(view: &View<'_>, ino: Ino, len: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len as usize);
+    for block in 0..len.div_ceil(BLOCK_BYTES) {
+        let take = (len - block * BLOCK_BYTES).min(BLOCK_BYTES) as usize;
+        let held = view.block(ino, block);
+        let held = &held[..held.len().min(take)];
+        bytes.extend_from_slice(held);
+        bytes.resize(bytes.len() + take - held.len(), 0);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::Program;
+    use crate::run::on_simulated;
+
+    fn file(bytes: &[u8]) -> Tree {
+        let mut tree = Tree::default();
+        tree.nodes.insert(String::new(), Node::Dir { mode: 0o755 });
+        tree.nodes.insert("f".to_owned(), Node::File { mode: 0o644, bytes: bytes.to_vec() });
+        tree
+    }
+
+    fn blocks(letters: &str) -> Vec<u8> {
+        letters.bytes().flat_map(|letter| std::iter::repeat_n(letter, 4096)).collect()
+    }
+
+    #[test]
+    fn partial_lengths_and_torn_blocks_are_allowed_and_nothing_else() {
+        let program = Program {
+            name: "test",
+            source: "",
+            asks: "",
+            setup: &[Op::Put("f", "a")],
+            ops: &[Op::Write("f", 0, "bcd"), Op::Fsync("f")],
+        };
+        let simulated = on_simulated(&program, program.ops).unwrap();
+        let torn = [&blocks("b")[..512], &blocks("a")[512..]].concat();
+        let long_and_torn = [&torn[..], &blocks("c")[..]].concat();
+        let odd = [&blocks("b")[..], &blocks("c")[..100]].concat();
+        let trees = [
+            file(&blocks("a")),
+            file(&blocks("bcd")),
+            file(&blocks("bc")),
+            file(&torn),
+            file(&long_and_torn),
+            file(&odd),
+            file(&blocks("x")),
+        ];
+        let everything: BTreeSet<usize> = (0..trees.len()).collect();
+        let seen = BTreeMap::from([(1, everything.clone()), (2, everything)]);
+        let judged = judge(&simulated, &simfs::POSIX, &trees, &seen).unwrap();
+        assert_eq!(judged.witnessed, BTreeSet::from([0, 1]));
+        assert_eq!(judged.partial, BTreeSet::from([2, 3, 4]));
+        let outside = [(5, 1), (6, 1), (0, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2)];
+        assert_eq!(judged.outside, outside);
+    }
+
+    #[test]
+    fn what_returned_is_done_and_what_is_under_way_may_be() {
+        let ops = [Op::Create("a"), Op::Fsync("a"), Op::Create("b")];
+        let steps = [Step { begin: 0, end: 1 }, Step { begin: 1, end: 4 }, Step { begin: 4, end: 4 }];
+        let points = |first, last| {
+            crash_points(Cuts { first, last }, &ops, &steps, &[1, 2, 3]).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(points(0, 0), [1]);
+        assert_eq!(points(1, 3), [1]);
+        assert_eq!(points(3, 4), [1, 3]);
+    }
+}

@@ -1,0 +1,77 @@
+//! What is held against reality: the profiles, and beliefs that are false.
+//!
+//! The false ones are there to be refuted. A rig that cannot refute them would not notice a wrong profile either.
+
+use simfs::model::Forces;
+use simfs::{Model, OpKind, POSIX, SyncScope, Trace};
+
+use crate::kind::Kind;
+use crate::run::Simulated;
+
+/// The profile of a file system, if there is one.
+pub(crate) fn profile(_kind: Kind) -> Option<&'static Model> {
+    None
+}
+
+/// `posix`, but `fdatasync` keeps permission bits too.
+static MODES: Model = Model {
+    name: "false:fdatasync-keeps-modes",
+    fdatasync_file: Forces { attributes: true, ..POSIX.fdatasync_file },
+    ..POSIX
+};
+
+/// `posix`, but a sync of one thing syncs everything.
+static EVERYTHING: Model = Model { name: "false:fsync-keeps-everything", ..POSIX };
+
+/// A statement about what a power loss may leave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Belief {
+    /// A persistence model.
+    Model(&'static Model),
+    /// [`POSIX`] about a program in which each sync call is a `syncfs`.
+    SyncIsSyncfs,
+}
+
+impl Belief {
+    /// All that is false.
+    pub(crate) const FALSE: [Self; 2] = [Self::Model(&MODES), Self::SyncIsSyncfs];
+
+    /// Its model.
+    pub(crate) fn model(self) -> &'static Model {
+        match self {
+            Self::Model(model) => model,
+            Self::SyncIsSyncfs => &EVERYTHING,
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        self.model().name
+    }
+
+    /// The program as the belief has it.
+    pub(crate) fn about(self, simulated: &Simulated) -> Simulated {
+        let trace = match self {
+            Self::Model(_) => simulated.trace.clone(),
+            Self::SyncIsSyncfs => synced(&simulated.trace),
+        };
+        Simulated { trace, after: simulated.after.clone() }
+    }
+}
+
+fn synced(trace: &Trace) -> Trace {
+    let mut other = Trace::new();
+    for (seq, op) in trace.ops().iter().enumerate() {
+        let effects = trace.effects()[op.effects.start as usize..op.effects.end as usize]
+            .iter()
+            .map(|effect| (trace.cell(effect.cell).clone(), effect.value.clone()));
+        if seq == 0 {
+            effects.for_each(|(cell, value)| other.push_initial(cell, value));
+        } else if let OpKind::Sync { ok, .. } = op.kind {
+            other.push_sync(SyncScope::All, ok);
+        } else {
+            other.push(op.kind.clone(), effects);
+        }
+    }
+    other
+}

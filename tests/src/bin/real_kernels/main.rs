@@ -1,0 +1,219 @@
+//! Holds the persistence profiles against the real ext4, xfs and btrfs of the running kernel.
+//!
+//! A litmus program runs on a real file system, on a loop device whose every write and flush is logged. From the log come
+//! the images that a power loss may leave; each is mounted, which replays the journal, and read. The same program runs on
+//! a simulated disk, and every tree that was seen must be one that the profile allows.
+//!
+//! - [`program`], [`catalogue`]: what is run. [`run`]: running it on both.
+//! - [`kind`], [`image`], [`held`], [`loop_device`], [`disk`]: the real file system and what it stands on.
+//! - [`rebuild`]: from log to images. [`tree`]: what is read from them.
+//! - [`belief`], [`allowed`]: what should be there. [`trial`], [`turns`]: all of it, in several threads. [`report`]: told.
+//!
+//! Needs root, `/dev/fuse`, `/dev/loop-control` and the `mkfs` programs. Nothing is left behind, also if it is killed:
+//! every mount is in a private namespace, and the loop devices detach themselves.
+
+mod allowed;
+mod belief;
+mod catalogue;
+mod disk;
+mod held;
+mod image;
+mod kind;
+mod loop_device;
+mod program;
+mod rebuild;
+mod report;
+mod run;
+mod tree;
+mod trial;
+mod turns;
+
+use std::collections::VecDeque;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use clap::Parser;
+
+use belief::Belief;
+use disk::Failed;
+use kind::Kind;
+use program::Program;
+use trial::Trial;
+use turns::Turns;
+
+/// Hold the persistence profiles against real file systems.
+#[derive(Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
+#[command(name = "real-kernels")]
+struct Args {
+    /// File systems.
+    #[arg(long, value_delimiter = ',', default_values_t = [Kind::Ext4, Kind::Xfs, Kind::Btrfs])]
+    fs: Vec<Kind>,
+    /// Distinct images for each program, file system and wait, at most.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    images: u32,
+    /// Seconds that a program waits where it says so, else at its end.
+    #[arg(long, value_delimiter = ',', default_values_t = [0])]
+    waits: Vec<u64>,
+    /// Only these programs.
+    #[arg(long = "program", value_name = "NAME", value_delimiter = ',')]
+    programs: Vec<String>,
+    /// What chance starts from: the same images again, as far as the kernel does the same again.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Bytes in one sector of the devices, which a power loss leaves whole: 512 or 4096. ext4 and btrfs cannot be mounted
+    /// any more when their superblock is torn, so with 512 such images are found.
+    #[arg(long, default_value = "4096", value_parser = sector_bytes)]
+    sector_bytes: u32,
+    /// Trials at the same time, each on a loop device of its own. Most of them only wait.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
+    devices: u32,
+    /// Threads that work at the same time. Most of the time they wait for threads of the kernel. [default: four for each
+    /// processor]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    jobs: Option<u32>,
+    /// Hold beliefs that are false against the file systems too: each must be refuted.
+    #[arg(long)]
+    refute: bool,
+    /// List the programs and end.
+    #[arg(long)]
+    list: bool,
+    /// Report as JSON.
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
+    /// Report as the table of the documentation.
+    #[arg(long)]
+    markdown: bool,
+}
+
+/// Something was seen that a profile does not allow, or a false belief was not refuted.
+const OUTSIDE: u8 = 1;
+/// The rig could not do its work.
+const CANNOT: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.list {
+        print!("{}", report::list(catalogue::ALL));
+        return ExitCode::SUCCESS;
+    }
+    let programs = match chosen(&args.programs) {
+        Ok(programs) => programs,
+        Err(name) => {
+            eprintln!("error: there is no program {name:?}\nhint: --list has the names");
+            return ExitCode::from(CANNOT);
+        }
+    };
+    let begun = Instant::now();
+    let (results, failed) = run_all(&args, &programs);
+    let report = report::Report::new(&results, &args.fs, args.refute, begun.elapsed());
+    if args.json {
+        println!("{}", report.json());
+    } else if args.markdown {
+        print!("{}", report.markdown());
+    } else {
+        print!("{}", report.text());
+    }
+    for error in &failed {
+        eprintln!("error: {error}");
+    }
+    if !failed.is_empty() {
+        eprintln!(
+            "hint: {} of the trials did not come to an end; root, /dev/fuse, /dev/loop-control and the mkfs programs are needed",
+            failed.len()
+        );
+        return ExitCode::from(CANNOT);
+    }
+    if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(OUTSIDE) }
+}
+
+fn sector_bytes(text: &str) -> Result<u32, String> {
+    match text {
+        "512" => Ok(512),
+        "4096" => Ok(4096),
+        _ => Err("512 and 4096 are what loop devices and all three file systems take".to_owned()),
+    }
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Program>, String> {
+    if names.is_empty() {
+        return Ok(catalogue::ALL.iter().collect());
+    }
+    let find = |name: &String| {
+        catalogue::ALL.iter().find(|program| program.name == name).ok_or_else(|| name.clone())
+    };
+    names.iter().map(find).collect()
+}
+
+/// Runs every program on every file system with every wait. The long waits come first.
+fn run_all(args: &Args, programs: &[&'static Program]) -> (Vec<trial::Result>, Vec<String>) {
+    let mut waits = args.waits.clone();
+    waits.sort_unstable_by(|a, b| b.cmp(a));
+    waits.dedup();
+    let mut trials = VecDeque::new();
+    for wait_s in waits {
+        for program in programs {
+            for kind in &args.fs {
+                let (images, sector_bytes, seed) = (args.images as usize, args.sector_bytes, args.seed);
+                trials.push_back(Trial { program, kind: *kind, wait_s, images, sector_bytes, seed });
+            }
+        }
+    }
+    let all = trials.len();
+    let jobs =
+        args.jobs.map_or_else(|| 4 * thread::available_parallelism().map_or(1, usize::from), |n| n as usize);
+    let (turns, trials) = (Turns::new(jobs), Mutex::new(trials));
+    let (results, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let next = || trials.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    thread::scope(|scope| {
+        for _ in 0..(args.devices as usize).min(all) {
+            scope.spawn(|| {
+                while let Some(trial) = next() {
+                    let named = format!("{} on {} after {} s", trial.program.name, trial.kind, trial.wait_s);
+                    match run_apart(trial, args.refute, &turns) {
+                        Ok(result) => {
+                            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                            results.push(result);
+                            eprintln!("{}/{all} {named}", results.len());
+                        }
+                        Err(error) => {
+                            failed
+                                .lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .push(format!("{named}: {error}"));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let place = |trial: &Trial| {
+        let nth = catalogue::ALL.iter().position(|program| program.name == trial.program.name);
+        (nth, trial.kind, trial.wait_s)
+    };
+    results.sort_by_key(|result| place(&result.trial));
+    (results, failed.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// On a thread of its own, whose mount namespace ends with it.
+fn run_apart(trial: Trial, refute: bool, turns: &Turns) -> Result<trial::Result, Failed> {
+    let run = || {
+        simfs::fuse::enter_private_namespace()
+            .map_err(|error| Failed::new("leave the mount namespace of the machine", error))?;
+        let mut beliefs = vec![Belief::Model(&simfs::POSIX)];
+        beliefs.extend(belief::profile(trial.kind).map(Belief::Model));
+        if refute {
+            beliefs.extend(Belief::FALSE);
+        }
+        trial::run(trial, &beliefs, turns)
+    };
+    thread::scope(|scope| {
+        scope
+            .spawn(run)
+            .join()
+            .unwrap_or_else(|_| Err(Failed::new("run the trial", std::io::Error::other("it panicked"))))
+    })
+}
