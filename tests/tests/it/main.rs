@@ -7,6 +7,7 @@
 //! - [`harmless`]: what a tool does on the server never reaches the machine.
 //! - [`bad_input`]: directories, tools and machines that cannot be used; errors and exit codes.
 //! - [`our_engine`]: the verdicts about our own engine. [`size`]: the same on a real application of 12,000 files.
+//! - [`real_kernels`]: the persistence profiles against the real ext4, xfs and btrfs of the running kernel.
 //! - [`readers`]: processes that read while something is deployed.
 //! - [`random_histories`]: the engine keeps its promises on histories that nobody thought of. [`history`] is such a
 //!   history as a value.
@@ -28,6 +29,7 @@ mod our_engine;
 mod processes;
 mod random_histories;
 mod readers;
+mod real_kernels;
 mod room;
 mod sequences;
 mod size;
