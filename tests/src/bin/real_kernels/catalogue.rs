@@ -1,4 +1,4 @@
-//! The litmus programs.
+//! The programs of the litmus tests.
 //!
 //! Small on purpose: everything that may or may not survive is enumerated, so a program has at most a dozen effects that
 //! nothing forces. Blocks are whole, since that is what becomes durable; two programs ask about parts of blocks.

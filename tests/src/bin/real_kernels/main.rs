@@ -1,6 +1,6 @@
 //! Holds the persistence profiles against the real ext4, xfs and btrfs of the running kernel.
 //!
-//! A litmus program runs on a real file system, on a loop device whose every write and flush is logged. From the log come
+//! The program of a litmus test runs on a real file system, on a loop device whose every write and flush is logged. From the log come
 //! the images that a power loss may leave; each is mounted, which replays the journal, and read. The same program runs on
 //! a simulated disk, and every tree that was seen must be one that the profile allows.
 //!
@@ -51,7 +51,7 @@ struct Args {
     /// File systems.
     #[arg(long, value_delimiter = ',', default_values_t = [Kind::Ext4, Kind::Xfs, Kind::Btrfs])]
     fs: Vec<Kind>,
-    /// Distinct images for each program, file system and wait, at most.
+    /// Distinct images for each program, file system and wait, at most, besides one for each cut of the log.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     images: u32,
     /// Seconds that a program waits where it says so, else at its end.

@@ -1,4 +1,4 @@
-//! Litmus programs as values: a few operations, after which, or in the middle of which, the power goes.
+//! Programs of litmus tests as values: a few operations, after which, or in the middle of which, the power goes.
 
 use std::fmt;
 
@@ -77,7 +77,7 @@ impl fmt::Display for Op {
     }
 }
 
-/// A litmus program.
+/// The program of a litmus test.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Program {
     /// Name on the command line and in the table.

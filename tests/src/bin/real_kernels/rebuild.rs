@@ -138,8 +138,8 @@ impl<'r> Rebuilder<'r> {
         pages
     }
 
-    /// Chooses up to `count` distinct images: every cut without reordering as far as there is room, then windows with
-    /// one write lost or one kept, then random subsets and torn writes.
+    /// Chooses distinct images: every cut without reordering, and about `count` more, from windows with one write lost or
+    /// one kept, random subsets and torn writes.
     pub(crate) fn choose(&self, count: usize, rng: &mut Rng) -> Chosen {
         let mut found: BTreeMap<[u8; 16], usize> = BTreeMap::new();
         let mut chosen = Chosen { images: Vec::new(), made: 0 };
@@ -147,9 +147,9 @@ impl<'r> Rebuilder<'r> {
         let weights: usize = self.windows.iter().map(weight).sum();
         for at in 0..self.windows.len() {
             let room = (count * weight(&self.windows[at]) / weights).max(2);
-            let full = chosen.images.len() + room;
+            let full = chosen.images.len() + self.windows[at].writes.len() + 1 + room;
             for loss in self.losses(at, room, rng) {
-                if chosen.images.len() >= full.min(count) {
+                if chosen.images.len() >= full {
                     break;
                 }
                 chosen.made += 1;
@@ -182,10 +182,11 @@ impl<'r> Rebuilder<'r> {
         Cuts { first, last: window.end }
     }
 
-    /// Up to four times as many as there is room for, since many are the same image.
+    /// Every prefix, and up to four times as many others as there is room for, since many are the same image.
     fn losses(&self, window: usize, room: usize, rng: &mut Rng) -> Vec<Loss> {
         let count = self.windows[window].writes.len();
         let whole = |there: Vec<bool>| Loss { window, there, torn: None };
+        let prefixes = (0..=count).map(|until| whole((0..count).map(|nth| nth < until).collect()));
         if count < 16 && 1 << count <= room {
             let all =
                 (0..1_u32 << count).map(|bits| whole((0..count).map(|nth| bits >> nth & 1 == 1).collect()));
@@ -193,19 +194,12 @@ impl<'r> Rebuilder<'r> {
             losses.extend((losses.len()..room).filter_map(|_| self.torn(window, rng)));
             return losses;
         }
-        let prefixes = (0..=count).map(|until| (0..count).map(|nth| nth < until).collect());
         let one_lost = (0..count).map(|lost| (0..count).map(|nth| nth != lost).collect());
         let one_kept = (0..count).map(|kept| (0..count).map(|nth| nth == kept).collect());
-        let mut prefixes: Vec<_> = prefixes.map(whole).collect();
         let mut others: Vec<_> = one_lost.chain(one_kept).map(whole).collect();
         rng.shuffle(&mut others);
-        // All that was written, and nothing, whatever there is room for.
-        prefixes.rotate_right(1);
-        rng.shuffle(&mut prefixes[2..]);
-        let mut losses = prefixes;
-        losses.truncate(room.div_ceil(2));
-        losses.extend(others.into_iter().take(room / 4));
-        while losses.len() < room * 4 {
+        let mut losses: Vec<_> = prefixes.chain(others.into_iter().take(room.div_ceil(2))).collect();
+        while losses.len() < count + 1 + room * 4 {
             if rng.u8(0..4) == 0
                 && let Some(torn) = self.torn(window, rng)
             {

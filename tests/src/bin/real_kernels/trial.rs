@@ -26,7 +26,7 @@ pub(crate) struct Trial {
     pub(crate) kind: Kind,
     /// How long the program waits, in seconds.
     pub(crate) wait_s: u64,
-    /// How many distinct images are looked at, at most.
+    /// How many distinct images are looked at besides every cut, at most.
     pub(crate) images: usize,
     /// Bytes in one sector of the device.
     pub(crate) sector_bytes: u32,
