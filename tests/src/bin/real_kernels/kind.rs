@@ -26,6 +26,15 @@ impl Kind {
         }
     }
 
+    /// The sector that a power loss has to leave whole: ext4 and btrfs cannot be mounted any more when their superblock,
+    /// which has a checksum, is torn; that of xfs is one sector long.
+    pub(crate) fn sector_bytes(self) -> u32 {
+        match self {
+            Self::Ext4 | Self::Btrfs => 4096,
+            Self::Xfs => 512,
+        }
+    }
+
     /// The program that makes it.
     pub(crate) fn mkfs(self) -> &'static str {
         match self {

@@ -29,6 +29,7 @@ mod trial;
 mod turns;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -55,7 +56,7 @@ struct Args {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     images: u32,
     /// Seconds that a program waits where it says so, else at its end.
-    #[arg(long, value_delimiter = ',', default_values_t = [0])]
+    #[arg(long, value_delimiter = ',', default_values_t = [0], value_parser = clap::value_parser!(u64).range(..=86_400))]
     waits: Vec<u64>,
     /// Only these programs.
     #[arg(long = "program", value_name = "NAME", value_delimiter = ',')]
@@ -63,10 +64,10 @@ struct Args {
     /// What chance starts from: the same images again, as far as the kernel does the same again.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Bytes in one sector of the devices, which a power loss leaves whole: 512 or 4096. ext4 and btrfs cannot be mounted
-    /// any more when their superblock is torn, so with 512 such images are found.
-    #[arg(long, default_value = "4096", value_parser = sector_bytes)]
-    sector_bytes: u32,
+    /// Bytes in one sector of the devices, which a power loss leaves whole: 512 or 4096. [default: 4096 for ext4 and btrfs,
+    /// which cannot be mounted any more when their superblock is torn; 512 for xfs]
+    #[arg(long, value_parser = sector_bytes)]
+    sector_bytes: Option<u32>,
     /// Trials at the same time, each on a loop device of its own. Most of them only wait.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
     devices: u32,
@@ -83,6 +84,9 @@ struct Args {
     /// Report as JSON.
     #[arg(long, conflicts_with = "markdown")]
     json: bool,
+    /// Write the report as JSON into this file too, whatever is printed.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
     /// Report as the table of the documentation.
     #[arg(long)]
     markdown: bool,
@@ -107,8 +111,13 @@ fn main() -> ExitCode {
         }
     };
     let begun = Instant::now();
-    let (results, failed) = run_all(&args, &programs);
+    let (results, mut failed) = run_all(&args, &programs);
     let report = report::Report::new(&results, &args.fs, args.refute, begun.elapsed());
+    if let Some(file) = &args.save
+        && let Err(error) = std::fs::write(file, report.json().to_string())
+    {
+        failed.push(format!("cannot write {}: {error}", file.display()));
+    }
     if args.json {
         println!("{}", report.json());
     } else if args.markdown {
@@ -121,8 +130,7 @@ fn main() -> ExitCode {
     }
     if !failed.is_empty() {
         eprintln!(
-            "hint: {} of the trials did not come to an end; root, /dev/fuse, /dev/loop-control and the mkfs programs are needed",
-            failed.len()
+            "hint: what the report has is complete, but it is not all; root, /dev/fuse, /dev/loop-control and the mkfs programs are needed"
         );
         return ExitCode::from(CANNOT);
     }
@@ -156,7 +164,8 @@ fn run_all(args: &Args, programs: &[&'static Program]) -> (Vec<trial::Result>, V
     for wait_s in waits {
         for program in programs {
             for kind in &args.fs {
-                let (images, sector_bytes, seed) = (args.images as usize, args.sector_bytes, args.seed);
+                let (images, seed) = (args.images as usize, args.seed);
+                let sector_bytes = args.sector_bytes.unwrap_or(kind.sector_bytes());
                 trials.push_back(Trial { program, kind: *kind, wait_s, images, sector_bytes, seed });
             }
         }

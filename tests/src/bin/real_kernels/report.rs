@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::belief::Belief;
 use crate::kind::Kind;
 use crate::program::Program;
-use crate::tree::Node;
+use crate::tree::{Node, Tree};
 use crate::trial::{Result, Times};
 
 /// All results of one run.
@@ -143,7 +143,7 @@ impl<'r> Report<'r> {
             let look = times.loading + times.mounting + times.reading + times.unmounting;
             let _ = writeln!(
                 out,
-                "{bullet}{kind}: {distinct} distinct images of {made} made, {:.0} a second on one thread (each: load {:.2}, \
+                "{bullet}{kind}: {distinct} distinct images of {made} made, {:.0} a second on each thread that worked (one image: load {:.2}, \
                  mount {:.2}, read {:.2}, unmount {:.2} ms; besides, choose {:.2} and judge {:.2} ms)",
                 count(distinct) / look.as_secs_f64().max(1e-9),
                 each(times.loading),
@@ -258,40 +258,32 @@ impl<'r> Report<'r> {
         for kind in &self.kinds {
             let (before, after) = kind.mkfs_args();
             let mkfs = [&[kind.mkfs()], before, &["DEVICE"], after].concat().join(" ");
-            let _ = writeln!(out, "- {kind}: `{mkfs}`, mounted without options");
+            let sectors: BTreeSet<u32> = self
+                .results
+                .iter()
+                .filter(|result| result.trial.kind == *kind)
+                .map(|result| result.trial.sector_bytes)
+                .collect();
+            let sectors = sectors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let _ = writeln!(out, "- {kind}: `{mkfs}`, mounted without options, sectors of {sectors} bytes");
         }
         out.push('\n');
         out.push_str(&self.sums_told("- "));
-        out.push_str(
-            "\nFor each program, file system and wait in seconds: distinct images, outcomes seen (those that only differ in \
-             a partial length or a torn block in brackets), and for each profile how many outcomes it allows, the share of \
-             them that was seen, and how many were seen that it does not allow.\n\n",
+        let mut waits: Vec<u64> = self.results.iter().map(|result| result.trial.wait_s).collect();
+        waits.sort_unstable();
+        waits.dedup();
+        let waits: Vec<_> = waits.iter().map(ToString::to_string).collect();
+        let _ = write!(
+            out,
+            "\nFor each program and file system: different images; different outcomes seen after waits of {} s (in brackets: of \
+             them, those that are allowed because a file was still being written); then, for each profile, how many \
+             outcomes it allows, how many of these were seen, and how many were seen that it does not allow.\n\n\
+             | program | fs | images | seen | allowed, seen of these, outside |\n|---|---|---|---|---|\n",
+            waits.join(", "),
         );
-        out.push_str(
-            "| program | fs | wait | images | seen | allowed: seen, outside |\n|---|---|---|---|---|---|\n",
-        );
-        for result in self.results {
-            let trial = &result.trial;
-            let mut profiles = Vec::new();
-            for verdict in result.verdicts.iter().filter(|verdict| !Self::is_false(verdict.profile)) {
-                let judged = &verdict.judged;
-                let outside: BTreeSet<_> = judged.outside.iter().map(|(outcome, _)| outcome).collect();
-                let share = 100.0 * count(judged.witnessed.len()) / count(judged.allowed.max(1));
-                let mark = if outside.is_empty() { "0".to_owned() } else { format!("**{}**", outside.len()) };
-                profiles.push(format!("{} {}: {share:.0} %, {mark}", verdict.profile, judged.allowed));
-            }
-            let partial = result.verdicts.first().map_or(0, |verdict| verdict.judged.partial.len());
-            let partial = if partial == 0 { String::new() } else { format!(" ({partial})") };
-            let _ = writeln!(
-                out,
-                "| {} | {} | {} | {} | {}{partial} | {} |",
-                trial.program.name,
-                trial.kind,
-                trial.wait_s,
-                result.distinct,
-                result.outcomes.len(),
-                profiles.join("; "),
-            );
+        // They are in the order of the catalogue, then of file systems, then of waits.
+        for of_one in self.results.chunk_by(|a, b| place(a) == place(b)) {
+            out.push_str(&row(of_one));
         }
         let unmountable: usize = self
             .results
@@ -309,6 +301,57 @@ impl<'r> Report<'r> {
         }
         out
     }
+}
+
+/// What has a row of its own in the table.
+fn place(result: &Result) -> (&'static str, Kind) {
+    (result.trial.program.name, result.trial.kind)
+}
+
+/// What a profile says about one program on one file system, all waits.
+struct Said<'r> {
+    profile: &'static str,
+    allowed: usize,
+    witnessed: BTreeSet<&'r Tree>,
+    outside: BTreeSet<&'r Tree>,
+}
+
+/// One program on one file system, all waits.
+fn row(results: &[Result]) -> String {
+    let mut profiles: BTreeMap<usize, Said<'_>> = BTreeMap::new();
+    let mut seen = Vec::new();
+    for result in results {
+        let tree = |nth: &usize| &result.outcomes[*nth].tree;
+        for (nth, verdict) in result.verdicts.iter().enumerate() {
+            if Report::is_false(verdict.profile) {
+                continue;
+            }
+            let said = profiles.entry(nth).or_insert_with(|| Said {
+                profile: verdict.profile,
+                allowed: 0,
+                witnessed: BTreeSet::new(),
+                outside: BTreeSet::new(),
+            });
+            // Another wait may have cuts at more crash points.
+            said.allowed = said.allowed.max(verdict.judged.allowed);
+            said.witnessed.extend(verdict.judged.witnessed.iter().map(tree));
+            said.outside.extend(verdict.judged.outside.iter().map(|(nth, _)| tree(nth)));
+        }
+        let partial = result.verdicts.first().map_or(0, |verdict| verdict.judged.partial.len());
+        let partial = if partial == 0 { String::new() } else { format!(" ({partial})") };
+        seen.push(format!("{}{partial}", result.outcomes.len()));
+    }
+    let profiles: Vec<_> = profiles
+        .values()
+        .map(|Said { profile, allowed, witnessed, outside }| {
+            let outside = if outside.is_empty() { "0".to_owned() } else { format!("**{}**", outside.len()) };
+            let share = 100.0 * count(witnessed.len()) / count((*allowed).max(1));
+            format!("{profile}: {allowed}, {} ({share:.0} %), {outside}", witnessed.len())
+        })
+        .collect();
+    let images: usize = results.iter().map(|result| result.distinct).sum();
+    let Some((name, kind)) = results.first().map(place) else { return String::new() };
+    format!("| {name} | {kind} | {images} | {} | {} |\n", seen.join(", "), profiles.join("; "))
 }
 
 fn count(n: usize) -> f64 {
