@@ -342,8 +342,9 @@ mod tests {
     fn every_program_runs_and_is_small() {
         let names: BTreeSet<_> = ALL.iter().map(|program| program.name).collect();
         assert_eq!(names.len(), ALL.len(), "a name is used twice");
+        let one_second = crate::program::Wait { seconds: 1, after_each: true };
         for program in ALL {
-            let simulated = on_simulated(program, &program.ops_with(1)).unwrap();
+            let simulated = on_simulated(program, &program.ops_with(one_second)).unwrap();
             for k in 0..=simulated.trace.last() {
                 let free = Enumeration::new(&simulated.trace, &simfs::POSIX, k).free();
                 assert!(free <= 12, "{}: {free} free effects after op {k}", program.name);

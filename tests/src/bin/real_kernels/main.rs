@@ -40,7 +40,7 @@ use clap::Parser;
 use belief::Belief;
 use disk::Failed;
 use kind::Kind;
-use program::Program;
+use program::{Program, Wait};
 use trial::Trial;
 use turns::Turns;
 
@@ -58,6 +58,9 @@ struct Args {
     /// Seconds that a program waits where it says so, else at its end.
     #[arg(long, value_delimiter = ',', default_values_t = [0], value_parser = clap::value_parser!(u64).range(..=86_400))]
     waits: Vec<u64>,
+    /// Wait after every operation, not only where the program says so.
+    #[arg(long)]
+    after_each: bool,
     /// Only these programs.
     #[arg(long = "program", value_name = "NAME", value_delimiter = ',')]
     programs: Vec<String>,
@@ -161,12 +164,13 @@ fn run_all(args: &Args, programs: &[&'static Program]) -> (Vec<trial::Result>, V
     waits.sort_unstable_by(|a, b| b.cmp(a));
     waits.dedup();
     let mut trials = VecDeque::new();
-    for wait_s in waits {
+    for seconds in waits {
+        let wait = Wait { seconds, after_each: args.after_each };
         for program in programs {
             for kind in &args.fs {
                 let (images, seed) = (args.images as usize, args.seed);
                 let sector_bytes = args.sector_bytes.unwrap_or(kind.sector_bytes());
-                trials.push_back(Trial { program, kind: *kind, wait_s, images, sector_bytes, seed });
+                trials.push_back(Trial { program, kind: *kind, wait, images, sector_bytes, seed });
             }
         }
     }
@@ -180,7 +184,7 @@ fn run_all(args: &Args, programs: &[&'static Program]) -> (Vec<trial::Result>, V
         for _ in 0..(args.devices as usize).min(all) {
             scope.spawn(|| {
                 while let Some(trial) = next() {
-                    let named = format!("{} on {} after {} s", trial.program.name, trial.kind, trial.wait_s);
+                    let named = format!("{} on {}, wait {}", trial.program.name, trial.kind, trial.wait);
                     match run_apart(trial, args.refute, &turns) {
                         Ok(result) => {
                             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +205,7 @@ fn run_all(args: &Args, programs: &[&'static Program]) -> (Vec<trial::Result>, V
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     let place = |trial: &Trial| {
         let nth = catalogue::ALL.iter().position(|program| program.name == trial.program.name);
-        (nth, trial.kind, trial.wait_s)
+        (nth, trial.kind, trial.wait)
     };
     results.sort_by_key(|result| place(&result.trial));
     (results, failed.into_inner().unwrap_or_else(PoisonError::into_inner))

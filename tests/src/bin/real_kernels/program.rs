@@ -77,6 +77,21 @@ impl fmt::Display for Op {
     }
 }
 
+/// How long a program waits, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Wait {
+    /// Seconds.
+    pub(crate) seconds: u64,
+    /// After every operation, not only where the program says so.
+    pub(crate) after_each: bool,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} s{}", self.seconds, if self.after_each { " after each" } else { "" })
+    }
+}
+
 /// The program of a litmus test.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Program {
@@ -93,15 +108,17 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// What is done with a wait of so many seconds.
-    pub(crate) fn ops_with(&self, wait_s: u64) -> Vec<Op> {
-        let mut ops = self.ops.to_vec();
-        if wait_s == 0 {
-            ops.retain(|op| *op != Op::Wait);
-        } else if !ops.contains(&Op::Wait) {
-            ops.push(Op::Wait);
+    /// What is done with waits of so many seconds.
+    pub(crate) fn ops_with(&self, wait: Wait) -> Vec<Op> {
+        let without = self.ops.iter().copied().filter(|op| *op != Op::Wait);
+        if wait.seconds == 0 {
+            without.collect()
+        } else if wait.after_each {
+            without.flat_map(|op| [op, Op::Wait]).collect()
+        } else {
+            let at_end = (!self.ops.contains(&Op::Wait)).then_some(Op::Wait);
+            self.ops.iter().copied().chain(at_end).collect()
         }
-        ops
     }
 
     /// Its operations in one line.

@@ -93,10 +93,10 @@ impl<'r> Report<'r> {
             let trial = &result.trial;
             let _ = write!(
                 out,
-                "{} {} {}s: {} images ({} made; {} writes, {} flushes), {} outcomes",
+                "{} {}, wait {}: {} images ({} made; {} writes, {} flushes), {} outcomes",
                 trial.kind,
                 trial.program.name,
-                trial.wait_s,
+                trial.wait,
                 result.distinct,
                 result.made,
                 result.writes,
@@ -167,18 +167,18 @@ impl<'r> Report<'r> {
                     continue;
                 }
                 let (trial, outcome) = (&result.trial, &result.outcomes[outside.outcome]);
-                let ops = trial.program.ops_with(trial.wait_s);
+                let ops = trial.program.ops_with(trial.wait);
                 let (done, rest) = ops.split_at(outside.ops_done.min(ops.len()));
                 let names = |ops: &[crate::program::Op]| {
                     ops.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
                 };
                 let _ = writeln!(
                     out,
-                    "{before}{} on {}, {}, wait {} s\n{indent}  done: {}\n{indent}  not yet: {}\n{indent}  found: {}\n{indent}  in {} images, first {}",
+                    "{before}{} on {}, {}, wait {}\n{indent}  done: {}\n{indent}  not yet: {}\n{indent}  found: {}\n{indent}  in {} images, first {}",
                     outside.profile,
                     trial.kind,
                     trial.program.name,
-                    trial.wait_s,
+                    trial.wait,
                     names(done),
                     names(rest),
                     outcome.tree,
@@ -231,7 +231,8 @@ impl<'r> Report<'r> {
                 json!({
                     "program": trial.program.name,
                     "fs": trial.kind.name(),
-                    "wait_s": trial.wait_s,
+                    "wait_s": trial.wait.seconds,
+                    "wait_after_each": trial.wait.after_each,
                     "seed": trial.seed,
                     "writes": result.writes,
                     "flushes": result.flushes,
@@ -269,13 +270,13 @@ impl<'r> Report<'r> {
         }
         out.push('\n');
         out.push_str(&self.sums_told("- "));
-        let mut waits: Vec<u64> = self.results.iter().map(|result| result.trial.wait_s).collect();
+        let mut waits: Vec<_> = self.results.iter().map(|result| result.trial.wait).collect();
         waits.sort_unstable();
         waits.dedup();
         let waits: Vec<_> = waits.iter().map(ToString::to_string).collect();
         let _ = write!(
             out,
-            "\nFor each program and file system: different images; different outcomes seen after waits of {} s (in brackets: of \
+            "\nFor each program and file system: different images; different outcomes seen after waits of {} (in brackets: of \
              them, those that are allowed because a file was still being written); then, for each profile, how many \
              outcomes it allows, how many of these were seen, and how many were seen that it does not allow.\n\n\
              | program | fs | images | seen | allowed, seen of these, outside |\n|---|---|---|---|---|\n",

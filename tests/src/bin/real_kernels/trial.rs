@@ -11,7 +11,7 @@ use crate::allowed::{Judged, crash_points, judge};
 use crate::belief::Belief;
 use crate::disk::{Disk, Failed, Room};
 use crate::kind::Kind;
-use crate::program::{Op, Program};
+use crate::program::{Op, Program, Wait};
 use crate::rebuild::{Rebuilder, Recording};
 use crate::run::{on_real, on_simulated};
 use crate::tree::{Node, Tree};
@@ -24,8 +24,8 @@ pub(crate) struct Trial {
     pub(crate) program: &'static Program,
     /// The file system.
     pub(crate) kind: Kind,
-    /// How long the program waits, in seconds.
-    pub(crate) wait_s: u64,
+    /// How long the program waits.
+    pub(crate) wait: Wait,
     /// How many distinct images are looked at besides every cut, at most.
     pub(crate) images: usize,
     /// Bytes in one sector of the device.
@@ -106,8 +106,8 @@ pub(crate) struct Result {
 
 /// Runs a trial on this thread, which must have a mount namespace of its own.
 pub(crate) fn run(trial: Trial, beliefs: &[Belief], turns: &Turns) -> std::result::Result<Result, Failed> {
-    let Trial { program, kind, wait_s, images, sector_bytes, seed } = trial;
-    let ops = program.ops_with(wait_s);
+    let Trial { program, kind, wait, images, sector_bytes, seed } = trial;
+    let ops = program.ops_with(wait);
     let room = Room::new()?;
     let recording = record(trial, &ops, &room, turns)?;
     let _turn = turns.take();
@@ -169,7 +169,7 @@ pub(crate) fn run(trial: Trial, beliefs: &[Belief], turns: &Turns) -> std::resul
 
 /// Runs the program on a new file system. Takes a turn for all but the waiting.
 fn record(trial: Trial, ops: &[Op], room: &Room, turns: &Turns) -> std::result::Result<Recording, Failed> {
-    let Trial { program, kind, wait_s, sector_bytes, .. } = trial;
+    let Trial { program, kind, wait, sector_bytes, .. } = trial;
     let turn = turns.take();
     let mut disk = Disk::logged(kind, sector_bytes, room)?;
     disk.make()?;
@@ -182,7 +182,7 @@ fn record(trial: Trial, ops: &[Op], room: &Room, turns: &Turns) -> std::result::
     on_real(&[Op::Syncfs], 0, disk.tree(), &image)?;
     let base = Arc::new(image.start_log());
     drop(turn);
-    let steps = on_real(ops, wait_s, disk.tree(), &image)?;
+    let steps = on_real(ops, wait.seconds, disk.tree(), &image)?;
     let log = image.take_log();
     let _turn = turns.take();
     disk.unmount()?;
