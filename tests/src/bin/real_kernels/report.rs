@@ -123,6 +123,12 @@ impl<'r> Report<'r> {
         }
         out.push_str(&self.sums_told(""));
         out.push_str(&self.outside_told("OUTSIDE ", ""));
+        out.push_str(&self.refuted_told(""));
+        out
+    }
+
+    fn refuted_told(&self, bullet: &str) -> String {
+        let mut out = String::new();
         for (belief, kinds) in self.refuted() {
             let kinds: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
             let told = if kinds.is_empty() {
@@ -130,7 +136,7 @@ impl<'r> Report<'r> {
             } else {
                 format!("refuted on {}", kinds.join(", "))
             };
-            let _ = writeln!(out, "{belief}: {told}");
+            let _ = writeln!(out, "{bullet}{belief}: {told}");
         }
         out
     }
@@ -270,6 +276,7 @@ impl<'r> Report<'r> {
         }
         out.push('\n');
         out.push_str(&self.sums_told("- "));
+        out.push_str(&self.refuted_told("- "));
         let mut waits: Vec<_> = self.results.iter().map(|result| result.trial.wait).collect();
         waits.sort_unstable();
         waits.dedup();
