@@ -3,6 +3,7 @@
 
 mod faults;
 mod help;
+mod replay;
 mod traces;
 
 /// Says why a test cannot run here. In CI nothing may be missing, so there it is a failure.
