@@ -3,6 +3,7 @@
 
 mod faults;
 mod help;
+mod mutations;
 mod replay;
 mod traces;
 
