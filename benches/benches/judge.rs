@@ -113,10 +113,13 @@ fn judge_one(files: usize, deploys: u32, barrier: Barrier) -> Result<()> {
     for _ in 0..rounds {
         let before = cpu_s()?;
         for _ in 0..times {
-            let judgement = black_box(judge(&history.trace, &history.scenario, &POSIX));
+            let judgement = black_box(judge(&history.trace, &history.scenario, &[&POSIX]));
             // What is broken is found early: only a proof goes through everything.
             // (Further runs of the tool are not the judge's to decide.)
-            let mut verdicts = judgement.rows.iter().flat_map(|row| row.live.iter().chain(&row.crash));
+            let mut verdicts = judgement.rows.iter().flat_map(|row| {
+                let crash = row.crash.iter().map(|crash| &crash.verdict);
+                row.live.iter().chain(crash)
+            });
             assert!(verdicts.all(|verdict| *verdict == Verdict::Proved), "{:#?}", judgement.rows);
         }
         best_s = best_s.min((cpu_s()? - before) / times as f64);
@@ -246,7 +249,7 @@ fn states(count: u32, written_out: u32) -> Result<()> {
     let enumerated = f64::from(counted) / (cpu_s()? - before);
 
     let mut samples = Samples::new(&crashes, k, 1);
-    let mut state = CrashState { at: k, extra: Vec::new() };
+    let mut state = CrashState { at: k, ..CrashState::default() };
     let mut distinct = HashSet::with_capacity_and_hasher(count as usize, FxBuildHasher);
     let before = cpu_s()?;
     for _ in 0..count {

@@ -1,5 +1,6 @@
 //! One certification: records histories and judges them, makes further runs, and tells what was found.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -7,14 +8,16 @@ use cutover_certify::cli::{Cli, Common, Verb};
 use cutover_certify::delays::Delays;
 use cutover_certify::distinct::{Outline, distinct};
 use cutover_certify::failed::{self, Faults, failed_is_failed};
-use cutover_certify::judge::{Judgement, Promise, judge_with_readers};
+use cutover_certify::judge::{Judgement, Promise, Row, explain, judge_with_readers};
 use cutover_certify::record::{Plan, RecordError, Recording, record};
 use cutover_certify::recover::{self, recover};
 use cutover_certify::report::{Outcome, Recordings};
+use cutover_certify::tree::show_path;
+use simfs::Model;
 
 use crate::console::Console;
 use crate::findings::Findings;
-use crate::traces::Keeper;
+use crate::traces::{Keeper, keep_for_replay};
 use crate::{Failure, could_not_record};
 
 /// How the history differs that starts with an empty disk.
@@ -81,8 +84,11 @@ pub(crate) fn certify(
 ) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let mut keeper = Keeper::new(common.record.as_deref(), &plan.subject)?;
-    let mut findings = Findings::default();
-    let first = history(&plan, "", &mut keeper, stop)?;
+    let mut findings = Findings::new(common.power.hosts(), common.record.as_deref().map(show_path));
+    let models = common.power.models();
+    let file = common.record.as_deref();
+    let mut history = |plan: &Plan, label: &str| history(plan, &models, (label, file), &mut keeper, stop);
+    let first = history(&plan, "")?;
     let mut outlines = vec![Outline::new(&first.recording.trace)];
     first.run_again(&plan, asked, common.seed, stop)?.told(&mut findings, "");
     for number in 2..=asked.recordings {
@@ -90,7 +96,7 @@ pub(crate) fn certify(
         let how = plan.delays.map_or_else(String::new, |delays| format!(", {delays}"));
         eprintln!("recording {number} of {}{how}", asked.recordings);
         let label = format!("in recording {number}{how}:");
-        let again = history(&plan, &label, &mut keeper, stop)?;
+        let again = history(&plan, &label)?;
         outlines.push(Outline::new(&again.recording.trace));
         again.told(&mut findings, &label);
     }
@@ -102,7 +108,7 @@ pub(crate) fn certify(
         plan.shared.clear();
         plan.sources.truncate(2);
         eprintln!("once more, starting without the deploy path");
-        let from_nothing = history(&plan, FROM_NOTHING, &mut keeper, stop)?;
+        let from_nothing = history(&plan, FROM_NOTHING)?;
         let mut from_nothing =
             from_nothing.run_again(&plan, asked.share_from_nothing(), common.seed, stop)?;
         for tried in &mut from_nothing.judgement.tried {
@@ -115,7 +121,13 @@ pub(crate) fn certify(
 }
 
 /// Records one history and judges it. `label` says how it differs from the first.
-fn history(plan: &Plan, label: &str, keeper: &mut Keeper<'_>, stop: &AtomicBool) -> Result<Judged, Failure> {
+fn history(
+    plan: &Plan,
+    models: &[&Model],
+    (label, file): (&str, Option<&Path>),
+    keeper: &mut Keeper<'_>,
+    stop: &AtomicBool,
+) -> Result<Judged, Failure> {
     let mut console = Console::new(plan.sources.len());
     let recording = record(plan, &mut console, &|| stop.load(Ordering::Relaxed));
     console.bar.finish_and_clear();
@@ -134,9 +146,15 @@ fn history(plan: &Plan, label: &str, keeper: &mut Keeper<'_>, stop: &AtomicBool)
     }
     keeper.keep(label, &recording)?;
     let started = Instant::now();
-    let judgement =
-        judge_with_readers(&recording.trace, &recording.scenario, &simfs::POSIX, recording.passes.as_ref());
-    Ok(Judged { recording, judgement, judging: started.elapsed() })
+    let mut judgement =
+        judge_with_readers(&recording.trace, &recording.scenario, models, recording.passes.as_ref());
+    let judging = started.elapsed();
+    explain(&mut judgement, &recording.trace, &recording.scenario);
+    let token = judgement.rows.iter().find_map(Row::token);
+    if let (Some(token), None) = (token, file) {
+        keep_for_replay(&recording, &plan.subject, token)?;
+    }
+    Ok(Judged { recording, judgement, judging })
 }
 
 impl Judged {

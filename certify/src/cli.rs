@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use globset::Glob;
 use regex::bytes::Regex;
+use simfs::{FILE_SYSTEMS, MODELS, Model};
 
 use crate::app::{Content, SharedEntry};
 use crate::failed::{Faults, One};
@@ -43,9 +44,102 @@ pub enum Verb {
     /// Shows or converts a recorded trace
     #[command(subcommand)]
     Trace(TraceVerb),
+    /// Shows the crashed disk of a counterexample, the same each time
+    Replay(Replay),
+    /// Prints the models of what a power loss may leave: their rules, and where each comes from
+    Models(ShowModels),
     /// Reads what a recording tells it to; started by this program itself
     #[command(name = crate::readers::VERB, hide = true)]
     Reader,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The token that was told with the counterexample
+    pub token: String,
+
+    /// The trace file that it is of [default: kept by the run that found it, in $XDG_STATE_HOME/cutover-certify]
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+
+    /// Mounts the disk on a directory, until Ctrl-C
+    #[arg(long, value_name = "DIR", conflicts_with = "export")]
+    pub mount: Option<PathBuf>,
+
+    /// Writes the disk to a directory that does not exist yet or is empty; needs no FUSE
+    #[arg(long, value_name = "DIR")]
+    pub export: Option<PathBuf>,
+
+    /// How the trace is read.
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// Options of `models`.
+#[derive(Debug, Args)]
+pub struct ShowModels {
+    /// Only this one [default: all]
+    #[arg(value_name = "NAME", value_parser = model)]
+    pub name: Option<&'static Model>,
+}
+
+/// Options about the crash states that are judged.
+#[derive(Debug, Args)]
+pub struct Power {
+    /// The model of what a power loss may leave; can be repeated. `cutover-certify models` prints them all
+    /// [default: posix, and what it contains: ext4-ordered, xfs and btrfs]
+    #[arg(long = "model", value_name = "NAME", value_parser = model)]
+    models: Vec<&'static Model>,
+
+    /// A host of yours and the model of its file system, as `cutover check` says: what is broken there is told at the end.
+    /// Can be repeated
+    #[arg(long = "host", value_name = "HOST=MODEL", value_parser = host)]
+    hosts: Vec<Host>,
+}
+
+impl Power {
+    /// The models to judge under: those that were asked for and those that hosts have, each once.
+    pub fn models(&self) -> Vec<&'static Model> {
+        let mut models = self.models.clone();
+        if models.is_empty() {
+            models.extend(FILE_SYSTEMS);
+        }
+        models.extend(self.hosts.iter().map(|host| host.model));
+        let mut each: Vec<&'static Model> = Vec::new();
+        for model in models {
+            if !each.iter().any(|before| before.name == model.name) {
+                each.push(model);
+            }
+        }
+        each
+    }
+
+    /// The user's hosts.
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+}
+
+/// A `--host`.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its name, for people.
+    pub name: String,
+    /// The model of its file system.
+    pub model: &'static Model,
+}
+
+fn model(name: &str) -> Result<&'static Model, String> {
+    Model::named(name).ok_or_else(|| {
+        let names: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
+        format!("has to be one of {}", names.join(", "))
+    })
+}
+
+fn host(text: &str) -> Result<Host, String> {
+    let (name, of) = text.rsplit_once('=').ok_or("has to be a host and a model, like web1=ext4-ordered")?;
+    Ok(Host { name: name.to_owned(), model: model(of)? })
 }
 
 /// Options of `judge`.
@@ -58,6 +152,10 @@ pub struct Judge {
     /// Writes all verdicts as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Under which models.
+    #[command(flatten)]
+    pub power: Power,
 
     /// How it is read.
     #[command(flatten)]
@@ -176,6 +274,10 @@ pub struct Common {
     /// Writes all verdicts as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Under which models.
+    #[command(flatten)]
+    pub power: Power,
 
     /// Writes what was recorded to a trace file, for `judge` and `trace`
     #[arg(long, value_name = "FILE")]

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
+use cutover_certify::cli::Host;
 use cutover_certify::judge::Judgement;
 use cutover_certify::report::{self, Outcome, Recordings};
 use cutover_certify::tree::show_path;
@@ -20,6 +21,10 @@ pub(crate) struct Findings {
     judging: Duration,
     /// How often the first history was recorded, if it is known.
     pub(crate) recordings: Option<Recordings>,
+    /// The user's hosts.
+    hosts: Vec<Host>,
+    /// The trace file that the user has.
+    file: Option<String>,
     content: Vec<Content>,
 }
 
@@ -43,6 +48,11 @@ struct Json<'a> {
 }
 
 impl Findings {
+    /// Nothing yet. `hosts` are the user's, and so is the trace file, if there is one.
+    pub(crate) fn new(hosts: &[Host], file: Option<String>) -> Self {
+        Self { hosts: hosts.to_vec(), file, ..Self::default() }
+    }
+
     /// Adds what was found about one history. `label` says, if it is not the first, how it differs from that.
     pub(crate) fn add(&mut self, judgement: Judgement, label: &str, judging: Duration, trace: &Trace) {
         let bytes = ContentBytes::of(trace);
@@ -66,10 +76,11 @@ impl Findings {
         }
         let recordings = self.recordings.map(|recordings| recordings.to_string()).unwrap_or_default();
         let text = format!(
-            "{}{recordings}{verb} and judged in {:.1} s, of which {:.1} s for judging.\n",
-            report::text(judgement),
+            "{}{recordings}{verb} and judged in {:.1} s, of which {:.1} s for judging.\n{}",
+            report::text(judgement, self.file.as_deref()),
             took.as_secs_f64(),
-            self.judging.as_secs_f64()
+            self.judging.as_secs_f64(),
+            report::hosts(judgement, &self.hosts),
         );
         // Nobody may be reading any more; the verdict is the exit status.
         let _ = io::stdout().write_all(text.as_bytes());
@@ -78,7 +89,7 @@ impl Findings {
 
     fn write_json(&self, file: &Path, judgement: &Judgement, outcome: Outcome) -> Result<(), Failure> {
         let json = Json {
-            version: 1,
+            version: 2,
             exit_status: outcome as u8,
             recordings: self.recordings,
             judgement,

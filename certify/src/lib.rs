@@ -22,6 +22,7 @@ pub mod memory;
 pub mod readers;
 pub mod record;
 pub mod recover;
+pub mod replay;
 pub mod report;
 pub mod rerun;
 pub mod tool;

@@ -7,7 +7,7 @@ mod output;
 mod traces;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use cutover_certify::app;
-use cutover_certify::cli::{Cli, Common, Verb};
+use cutover_certify::cli::{Cli, Common, ShowModels, Verb};
 use cutover_certify::judge::SharedRule;
 use cutover_certify::memory;
 use cutover_certify::readers;
@@ -27,6 +27,7 @@ use cutover_certify::tool::Reports;
 use cutover_certify::tree::{TreeError, show_path};
 
 use certification::Asked;
+use simfs::MODELS;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -64,6 +65,8 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     match cli.command {
         Some(Verb::Judge(judge)) => return traces::judge(&judge),
         Some(Verb::Trace(verb)) => return traces::trace(&verb),
+        Some(Verb::Models(which)) => return Ok(models(&which)),
+        Some(Verb::Replay(options)) => return traces::replay(&options),
         Some(Verb::Run(_) | Verb::Reader) | None => {}
     }
     memory::give_back_freed();
@@ -80,6 +83,15 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     let (common, mut plan) = plan(cli)?;
     let _bundled = sources(&common, &mut plan)?;
     certification::certify(plan, &common, asked, &stop)
+}
+
+/// `cutover-certify models`.
+fn models(which: &ShowModels) -> Outcome {
+    let all = which.name.map_or_else(|| MODELS.to_vec(), |one| vec![one]);
+    let text: Vec<String> = all.iter().map(ToString::to_string).collect();
+    // Nobody may be reading any more.
+    let _ = io::stdout().write_all(text.join("\n").as_bytes());
+    Outcome::Holds
 }
 
 fn plan(cli: Cli) -> Result<(Common, Plan), Failure> {
@@ -102,7 +114,7 @@ fn plan(cli: Cli) -> Result<(Common, Plan), Failure> {
             Ok((run.common, plan))
         }
         // The other commands record nothing: they never come here.
-        None | Some(Verb::Judge(_) | Verb::Trace(_) | Verb::Reader) => {
+        None | Some(Verb::Judge(_) | Verb::Trace(_) | Verb::Models(_) | Verb::Replay(_) | Verb::Reader) => {
             let ours = Plan::for_cutover(find_cutover(cli.cutover)?);
             let without = cli.run.without.clone();
             let plan = Plan { limit: cli.run.timeout, readers: true, without, ..ours };

@@ -105,7 +105,7 @@ impl<'a> Before<'a> {
     }
 
     fn told(&self, job: &Job) -> Start {
-        let CrashState { at, extra } = &job.state;
+        let CrashState { at, extra, .. } = &job.state;
         let op = op_in_words(self.crashes.trace(), self.scenario, *at);
         let what = if job.killed { "client killed" } else { "power loss" };
         let mut lines = vec![format!("{what} after {op}, in deploy {}; what was left:", job.deploy)];

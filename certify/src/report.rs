@@ -5,7 +5,9 @@ use std::fmt::{self, Write as _};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::judge::{Judgement, Row, Verdict};
+use crate::cli::Host;
+use crate::judge::{Judgement, Row, UnderModel, Verdict};
+use crate::tree;
 
 /// The exit codes of `cutover-certify`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,36 +56,43 @@ pub fn outcome(judgement: &Judgement) -> Outcome {
     }
 }
 
-/// The table promise × model: live states in one column, crash states under the model in another.
+/// The table promise × model: live states in one column, crash states under each model in one of its own.
 pub fn table(judgement: &Judgement) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["promise", "live states", judgement.model, "runs"]);
+    let columns = [&["promise", "live states"], &judgement.models[..], &["runs"]].concat();
+    table.set_header(columns);
     for row in &judgement.rows {
-        let word = |verdict: &Option<Verdict>| match verdict {
+        let word = |verdict: Option<&Verdict>| match verdict {
             Some(verdict) => Cell::new(verdict.word()),
             None => Cell::new("–").set_alignment(CellAlignment::Left),
         };
-        table.add_row([Cell::new(row.promise.name()), word(&row.live), word(&row.crash), word(&row.runs)]);
+        let crash = judgement.models.iter().map(|model| word(row.under(model)));
+        let cells = [Cell::new(row.promise.name()), word(row.live.as_ref())].into_iter().chain(crash);
+        table.add_row(cells.chain([word(row.runs.as_ref())]));
     }
     table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// The table and all that explains it.
-pub fn text(judgement: &Judgement) -> String {
+/// The table and all that explains it. `file` is the trace file that the user has, if there is one.
+pub fn text(judgement: &Judgement, file: Option<&str>) -> String {
+    let file = file.map(|file| format!(" --trace {file}")).unwrap_or_default();
     let mut out = table(judgement);
     for row in &judgement.rows {
-        for (model, verdict) in verdicts(row, judgement.model) {
+        for (states, verdict) in verdicts(row) {
             let name = row.promise.name();
             match verdict {
                 Verdict::Broken(found) => {
-                    let _ = writeln!(out, "\n{name} is broken ({model}):");
+                    let _ = writeln!(out, "\n{name} is broken ({states}):");
                     for line in &found.lines {
                         let _ = writeln!(out, "  {line}");
                     }
+                    if let Some(token) = &found.token {
+                        let _ = writeln!(out, "  replay it: cutover-certify replay {token}{file}");
+                    }
                 }
                 Verdict::NotAsked { why } => {
-                    let _ = writeln!(out, "\n{name} was not asked ({model}): {why}");
+                    let _ = writeln!(out, "\n{name} was not asked ({states}): {why}");
                 }
                 Verdict::Unknown { .. } | Verdict::Proved | Verdict::Held { .. } => {}
             }
@@ -101,6 +110,10 @@ pub fn text(judgement: &Judgement) -> String {
         "\n{} deploys, {} releases, {} operations, {} effects, {} sync calls.",
         judgement.deploys, judgement.releases, judgement.ops, judgement.effects, judgement.syncs,
     );
+    let told = judgement.rows.iter().any(|row| row.told().is_some());
+    if let Some(unsynced) = judgement.unsynced.as_ref().filter(|_| told) {
+        let _ = writeln!(out, "{unsynced}");
+    }
     for tried in &judgement.tried {
         let _ = writeln!(out, "{}: {}.", tried.promise.name(), tried.what);
     }
@@ -121,18 +134,54 @@ pub fn text(judgement: &Judgement) -> String {
              through `current`. Who goes through it for each file may mix releases at {} cutovers.",
             readers.interleavings, readers.lookups, readers.mixes,
         );
-        let (model, points) = (judgement.model, judgement.ops + judgement.histories);
+        let points = judgement.ops + judgement.histories;
+        let (models, s) = match &judgement.models[..] {
+            [one] => (one.to_string(), ""),
+            several => (several.join(", "), "s"),
+        };
         let _ = writeln!(
             out,
-            "Decided for what was recorded: every live state, and every crash state of the model `{model}` at each of \
+            "Decided for what was recorded: every live state, and every crash state of the model{s} {models} at each of \
              {points} crash points."
         );
     }
     out
 }
 
-fn verdicts<'a>(row: &'a Row, model: &'a str) -> impl Iterator<Item = (&'a str, &'a Verdict)> {
-    let live = row.live.iter().map(|verdict| ("live states", verdict));
-    let crash = row.crash.iter().map(move |verdict| (model, verdict));
-    live.chain(crash).chain(row.runs.iter().map(|verdict| ("runs", verdict)))
+/// A line for each of the user's hosts: what is broken there.
+pub fn hosts(judgement: &Judgement, hosts: &[Host]) -> String {
+    let mut out = String::new();
+    for Host { name, model } in hosts {
+        let broken = |row: &&Row| {
+            let under = row.under(model.name).into_iter();
+            row.live.iter().chain(under).chain(&row.runs).any(|verdict| matches!(verdict, Verdict::Broken(_)))
+        };
+        let broken: Vec<&str> = judgement.rows.iter().filter(broken).map(|row| row.promise.name()).collect();
+        let what = if broken.is_empty() {
+            "nothing is broken".to_owned()
+        } else {
+            format!("broken: {}", broken.join(", "))
+        };
+        let _ = writeln!(out, "On {} ({}): {what}.", tree::show(name.as_bytes()), model.name);
+    }
+    out
+}
+
+/// What there is to say about a promise, with the states it is about. Where crash states of several models break it, one
+/// counterexample is told.
+fn verdicts(row: &Row) -> Vec<(String, &Verdict)> {
+    let mut all: Vec<(String, &Verdict)> = Vec::new();
+    all.extend(row.live.iter().map(|verdict| ("live states".to_owned(), verdict)));
+    let broken = |crash: &&UnderModel| matches!(crash.verdict, Verdict::Broken(_));
+    let names =
+        |those: Vec<&UnderModel>| those.iter().map(|crash| crash.model).collect::<Vec<_>>().join(", ");
+    if let Some(told) = row.told() {
+        all.push((names(row.crash.iter().filter(broken).collect()), &told.verdict));
+    }
+    // All models are asked the same, so one that was not stands for all.
+    if let Some(other) = row.crash.iter().find(|crash| matches!(crash.verdict, Verdict::NotAsked { .. })) {
+        all.push(("crash states".to_owned(), &other.verdict));
+    }
+    all.extend(row.runs.iter().map(|verdict| ("runs".to_owned(), verdict)));
+    all
 }

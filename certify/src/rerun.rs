@@ -231,7 +231,7 @@ impl Ran {
 
     /// Whether the promises hold, but for those given. `although` begins the sentence that says what does not.
     pub fn promises(&self, but: &[Promise], although: &str) -> Fate {
-        let judgement = judge(&self.trace, &self.scenario, &simfs::POSIX);
+        let judgement = judge(&self.trace, &self.scenario, &[&simfs::POSIX]);
         let mut unknown = None;
         for row in judgement.rows.iter().filter(|row| !but.contains(&row.promise)) {
             for verdict in row.verdicts() {
@@ -251,7 +251,7 @@ impl Ran {
 
     /// The promises that are broken.
     pub fn broken(&self) -> Vec<Promise> {
-        let judgement = judge(&self.trace, &self.scenario, &simfs::POSIX);
+        let judgement = judge(&self.trace, &self.scenario, &[&simfs::POSIX]);
         let broken = |verdict: &Verdict| matches!(verdict, Verdict::Broken(_));
         let rows = judgement.rows.iter().filter(|row| row.verdicts().any(broken));
         rows.map(|row| row.promise).collect()
@@ -298,7 +298,10 @@ pub(crate) fn verdict(fates: &[(Start, Fate)]) -> Verdict {
             let count = format!("in {broken} of {of} runs; the first of them:");
             let lines = std::iter::once(&count).chain(&start.lines).chain(lines).cloned().collect();
             let survived = start.survived.clone();
-            return Verdict::Broken(crate::judge::Counterexample { at: start.at, lines, survived });
+            return Verdict::Broken(crate::judge::Counterexample {
+                survived,
+                ..crate::judge::Counterexample::at(start.at, lines)
+            });
         }
     }
     let unknown = fates.iter().find_map(|(_, fate)| match fate {

@@ -1,20 +1,24 @@
 //! The commands that write and read trace files: `--record`, `judge` and `trace`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, IsTerminal as _, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cutover_certify::cli::{Convert, Judge, Reading, TraceVerb};
-use cutover_certify::judge::{Judgement, Verdict, judge as judge_trace};
+use cutover_certify::cli::{Convert, Judge, Reading, Replay, TraceVerb};
+use cutover_certify::judge::{Judgement, Verdict, explain, judge as judge_trace};
 use cutover_certify::record::{Recording, Subject};
+use cutover_certify::replay::{self, Token};
 use cutover_certify::report::Outcome;
 use cutover_certify::trace_file::{
     self, About, Encoding, History, Recorded, TraceFileError, Writer, convert, tell,
 };
-use cutover_certify::tree::show_path;
-use simfs::Trace;
+use cutover_certify::tree::{Tree, show_path};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use simfs::{Model, Trace};
 
 use crate::Failure;
 use crate::findings::Findings;
@@ -94,7 +98,13 @@ const NO_RUNS: &str =
 /// `cutover-certify judge`.
 pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let mut findings = Findings::default();
+    let models = options.power.models();
+    // Of several, the one that a counterexample is from is named there.
+    let file = match &options.traces[..] {
+        [one] => show_path(one),
+        _ => "FILE".to_owned(),
+    };
+    let mut findings = Findings::new(options.power.hosts(), Some(file));
     for path in &options.traces {
         let recorded = read(path, &options.reading)?;
         for history in recorded.histories {
@@ -102,17 +112,21 @@ pub(crate) fn judge(options: &Judge) -> Result<Outcome, Failure> {
             if options.traces.len() > 1 {
                 what = format!("{}:{}{what}", show_path(path), if what.is_empty() { "" } else { " " });
             }
-            let (judgement, took, trace) = judge_history(history)?;
+            let (judgement, took, trace) = judge_history(history, models.clone())?;
             findings.add(judgement, &what, took, &trace);
         }
     }
     findings.tell("Read", started.elapsed(), options.json.as_deref())
 }
 
-fn judge_history(history: History) -> Result<(Judgement, Duration, Trace), Failure> {
+fn judge_history(
+    history: History,
+    models: Vec<&'static Model>,
+) -> Result<(Judgement, Duration, Trace), Failure> {
     let judged = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
         let started = Instant::now();
-        let mut judgement = judge_trace(&history.trace, &history.scenario, &simfs::POSIX);
+        let mut judgement = judge_trace(&history.trace, &history.scenario, &models);
+        explain(&mut judgement, &history.trace, &history.scenario);
         for runs in judgement.rows.iter_mut().filter_map(|row| row.runs.as_mut()) {
             *runs = Verdict::NotAsked { why: NO_RUNS.to_owned() };
         }
@@ -123,6 +137,100 @@ fn judge_history(history: History) -> Result<(Judgement, Duration, Trace), Failu
         Ok(judged) => Ok(judged),
         Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+/// How many traces with a counterexample are kept for `replay`, the newest.
+const KEPT_FOR_REPLAY: usize = 16;
+
+/// Where they are kept: the user's directory for state that is no configuration and no cache.
+fn replays() -> Option<PathBuf> {
+    let named = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let state = named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")))?;
+    Some(state.join("cutover-certify"))
+}
+
+/// Keeps a history that has a counterexample with a token.
+pub(crate) fn keep_for_replay(recording: &Recording, subject: &Subject, token: &str) -> Result<(), Failure> {
+    let Some((dir, token)) = replays().zip(Token::parse(token).ok()) else { return Ok(()) };
+    let path = dir.join(format!("{}.cutover-trace", token.trace_name()));
+    fs::create_dir_all(&dir).map_err(|error| cannot_write(&dir, &error))?;
+    let mut keeper = Keeper::new(Some(&path), subject)?;
+    keeper.keep("", recording)?;
+    keeper.finish()?;
+    let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+    let age = |entry: &fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).ok();
+    let is_trace = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "cutover-trace");
+    let mut kept: Vec<fs::DirEntry> = entries.filter(is_trace).collect();
+    kept.sort_by_key(|entry| std::cmp::Reverse(age(entry)));
+    for old in kept.into_iter().skip(KEPT_FOR_REPLAY) {
+        // The next run tries it again.
+        let _ = fs::remove_file(old.path());
+    }
+    Ok(())
+}
+
+/// `cutover-certify replay`.
+pub(crate) fn replay(options: &Replay) -> Result<Outcome, Failure> {
+    let hint = "copy all of it from the line `replay it:` of the report";
+    let token = Token::parse(&options.token).map_err(|why| Failure::new(why, hint))?;
+    let kept = || replays().map(|dir| dir.join(format!("{}.cutover-trace", token.trace_name())));
+    let path = options.trace.clone().or_else(kept).ok_or_else(|| {
+        Failure::new(
+            "neither XDG_STATE_HOME nor HOME says where traces are kept",
+            "name the trace file with --trace",
+        )
+    })?;
+    if options.trace.is_none() && !path.exists() {
+        return Err(Failure::new(
+            format!("the trace of this token is not kept any more: there is no {}", show_path(&path)),
+            "name the trace file with --trace, if you have it; `--record FILE` keeps one",
+        ));
+    }
+    let recorded = read(&path, &options.reading)?;
+    let history = recorded.histories.into_iter().find(|history| token.is_of(&history.trace));
+    let history = history.ok_or_else(|| {
+        Failure::new(
+            format!("the token is of another trace than {}", show_path(&path)),
+            "name the file that it was found in",
+        )
+    })?;
+    let disk =
+        token.disk(&history.trace).map_err(|why| Failure::new(why, "there is no shorter way to show it"))?;
+    let story = token.story(&history.trace, &history.scenario);
+    if let Some(to) = &options.export {
+        replay::export(&disk, to).map_err(|error| {
+            let error = format!("cannot write the disk to {}: {error}", show_path(to));
+            Failure::new(error, "name a directory that does not exist yet, or is empty")
+        })?;
+        return print(|out| writeln!(out, "{story}written to {}", show_path(to)));
+    }
+    if let Some(at) = &options.mount {
+        return mount(&disk, at, &story);
+    }
+    print(|out| {
+        out.write_all(story.as_bytes())?;
+        disk.iter().try_for_each(|(path, node)| writeln!(out, "{}", replay::line(path, node)))
+    })
+}
+
+fn mount(disk: &Tree, at: &Path, story: &str) -> Result<Outcome, Failure> {
+    let hint =
+        "it needs root and /dev/fuse, and a directory that exists; without, --export DIR writes the disk out";
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("cannot mount the disk on {}: {error}", show_path(at)), hint)
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, stop.clone()).map_err(|error| failed(&error))?;
+    }
+    let fs = replay::to_fs(disk).map_err(|error| failed(&format!("{error:?}")))?;
+    let mounted = simfs::fuse::mount_here(&simfs::Disk::new(fs), at).map_err(|error| failed(&error))?;
+    print(|out| writeln!(out, "{story}mounted on {}; Ctrl-C takes it away", show_path(at)))?;
+    while !stop.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(50));
+    }
+    mounted.crash().map_err(|error| failed(&error))?;
+    Ok(Outcome::Holds)
 }
 
 /// `cutover-certify trace`.

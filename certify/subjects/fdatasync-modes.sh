@@ -3,7 +3,7 @@
 # bytes, and not for the mode that a file got after it was made. For applications whose modes are 644 and 755.
 #
 # Expected, live: nothing broken.
-# Expected, posix (ext4 as well):
+# Expected, posix (btrfs as well; on ext4 and xfs an fsync of a directory later takes the modes along):
 # - current_complete: a file is there, with its bytes, and with the mode it was made with.
 # - durable_ack: the same, after success was reported.
 # - previous_intact: the releases before are no better.

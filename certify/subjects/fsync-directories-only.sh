@@ -2,7 +2,7 @@
 # CANARY. correct-copy-fsync.sh, but it syncs each directory of the release and no file.
 #
 # Expected, live: nothing broken.
-# Expected, posix (xfs and btrfs as well):
+# Expected, posix (ext4, xfs and btrfs as well):
 # - current_complete: the names are durable; the files may be empty.
 # - durable_ack: the same, after success was reported.
 # - previous_intact: the releases before are no better.

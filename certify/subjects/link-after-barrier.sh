@@ -2,8 +2,8 @@
 # CANARY. correct.sh, but the temporary link is made after the barrier instead of before it.
 #
 # Expected, live: nothing broken.
-# Expected, posix (not ext4 and xfs, which write a link and its rename in order, and a link with its
-# text):
+# Expected, posix (not ext4, xfs and btrfs, which write a link and its rename in order, and a link with
+# its text):
 # - current_complete: the renamed entry survives, the text of the new link does not: `current` is an empty
 #   link.
 # - durable_ack: the same, during the next deploy, when the acknowledged release was what `current` had to

@@ -43,7 +43,7 @@ fn accepted(file: &[u8], recorded: &Recorded) {
     assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
     for history in &recorded.histories {
         if history.trace.effects().len() <= MAX_EFFECTS {
-            judge(&history.trace, &history.scenario, &simfs::POSIX);
+            judge(&history.trace, &history.scenario, &[&simfs::POSIX]);
         }
     }
 }

@@ -11,9 +11,11 @@ mod sampling;
 pub use enumeration::{Enumeration, enumerate};
 pub use sampling::Samples;
 
-use crate::cell::{Cell, Value};
-use crate::model::{self, Model, NEVER};
-use crate::trace::{CellId, EffectId, Seq, Trace};
+use smallvec::SmallVec;
+
+use crate::cell::{BLOCK_BYTES, Cell, Ino, Value};
+use crate::model::{self, Growth, Model, NEVER, Order};
+use crate::trace::{CellId, EffectId, OpKind, Seq, SyncScope, Trace};
 
 /// A demand on a crash state: this cell is at exactly this version, or (none) still has its initial value.
 pub type Pin = (CellId, Option<EffectId>);
@@ -40,19 +42,23 @@ impl Window {
     }
 }
 
-/// One crash state: everything forced at its crash point, and `extra`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One crash state: everything forced at its crash point, the chain of metadata up to an op, and `extra`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CrashState {
     /// The crash point: power was lost just after this op.
     pub at: Seq,
-    /// The effects that survived without having been forced, in order.
+    /// Where the model has metadata in one chain: all of it up to and with this op survived. 0 where it has not.
+    pub chain: Seq,
+    /// What else survived without having been forced, in order.
     pub extra: Vec<EffectId>,
 }
 
 impl CrashState {
     /// Whether an effect survived.
     pub fn contains(&self, crashes: &Crashes<'_>, effect: EffectId) -> bool {
-        crashes.forced_at(effect) <= self.at || self.extra.binary_search(&effect).is_ok()
+        crashes.forced_at(effect) <= self.at
+            || (self.chain > 0 && crashes.trace.effect(effect).seq <= self.chain && crashes.is_link(effect))
+            || self.extra.binary_search(&effect).is_ok()
     }
 }
 
@@ -63,6 +69,10 @@ pub struct Crashes<'t> {
     forced_at: Vec<Seq>,
     /// For each effect, when the first *newer* version of its cell is forced.
     newer_forced_at: Vec<Seq>,
+    /// For each effect, whether it is a link of the chain of metadata; empty if the model has none.
+    links: Vec<bool>,
+    /// For each op, the first one from which on a log may hold its metadata alone; empty if the model has no such log.
+    logged_from: Vec<Seq>,
 }
 
 impl<'t> Crashes<'t> {
@@ -77,7 +87,22 @@ impl<'t> Crashes<'t> {
                 first = first.min(forced_at[effect.0 as usize]);
             }
         }
-        Self { trace, model, forced_at, newer_forced_at }
+        let effects = (0..trace.effects().len() as u32).map(EffectId);
+        let links = match model.order {
+            Order::Free => Vec::new(),
+            Order::Chain => effects.map(|effect| model.chains(trace, effect)).collect(),
+        };
+        let logged_from = if model.logs { logged_from(trace) } else { Vec::new() };
+        Self { trace, model, forced_at, newer_forced_at, links, logged_from }
+    }
+
+    fn is_link(&self, effect: EffectId) -> bool {
+        self.links.get(effect.0 as usize).is_some_and(|links| *links)
+    }
+
+    /// From which crash point on a link may survive without the chain before it.
+    fn loose_from(&self, effect: EffectId) -> Seq {
+        self.logged_from.get(self.trace.effect(effect).seq as usize).copied().unwrap_or(NEVER)
     }
 
     /// The trace.
@@ -115,25 +140,28 @@ impl<'t> Crashes<'t> {
 
     /// The least crash state at crash point `k` with all pins, if there is one.
     pub fn feasible(&self, k: Seq, pins: &[Pin]) -> Option<CrashState> {
-        let mut extra = Vec::new();
+        let mut state = CrashState { at: k, ..CrashState::default() };
         for (_, version) in pins {
             if let Some(effect) = *version {
                 if self.trace.effect(effect).seq > k {
                     return None;
                 }
-                self.close(k, effect, &mut extra);
+                self.close(effect, &mut state);
             }
         }
-        extra.sort_unstable();
-        extra.dedup();
-        let state = CrashState { at: k, extra };
+        // What is in the chain is not said twice.
+        let chain = state.chain;
+        state.extra.retain(|effect| !self.is_link(*effect) || self.trace.effect(*effect).seq > chain);
+        state.extra.sort_unstable();
+        state.extra.dedup();
         pins.iter().all(|(cell, version)| self.newest_in(&state, *cell) == *version).then_some(state)
     }
 
     /// The first crash point in `range` at which the pins are feasible, with the least state there.
     ///
     /// Within the pins' own windows nothing forced contradicts them, so only what they bring along can. That changes
-    /// where a sync call forces some of it, and nowhere else: the first crash point and those are worth asking.
+    /// where a sync call forces some of it, or may log it, and nowhere else: the first crash point and those are worth
+    /// asking. The chain before a link is the same at each of them.
     pub fn find(&self, range: Window, pins: &[Pin]) -> Option<CrashState> {
         let range = pins.iter().fold(range, |range, pin| range.and(self.window(*pin)));
         if range.is_empty() {
@@ -143,11 +171,15 @@ impl<'t> Crashes<'t> {
             return Some(state);
         }
         let mut brought = Vec::new();
+        let mut state = CrashState { at: range.lo, ..CrashState::default() };
         for effect in pins.iter().filter_map(|(_, version)| *version) {
-            self.close(range.lo, effect, &mut brought);
+            self.close_noting(effect, &mut state, |effect| brought.push(effect));
         }
-        let mut changes: Vec<Seq> = brought.into_iter().map(|effect| self.forced_at(effect)).collect();
-        changes.retain(|at| range.lo < *at && *at <= range.hi);
+        let mut changes: Vec<Seq> = brought
+            .into_iter()
+            .flat_map(|effect| [self.forced_at(effect), self.loose_from(effect)])
+            .filter(|at| range.lo < *at && *at <= range.hi)
+            .collect();
         changes.sort_unstable();
         changes.dedup();
         changes.into_iter().find_map(|k| self.feasible(k, pins))
@@ -160,31 +192,84 @@ impl<'t> Crashes<'t> {
     }
 
     /// Adds an effect and all that it requires, stopping at what is forced.
-    fn close(&self, k: Seq, effect: EffectId, into: &mut Vec<EffectId>) {
-        if self.forced_at(effect) <= k {
-            return;
-        }
-        into.push(effect);
-        for required in requirements(self.trace, self.model, effect) {
-            if !into.contains(&required) {
-                self.close(k, required, into);
+    fn close(&self, effect: EffectId, into: &mut CrashState) {
+        self.close_noting(effect, into, |_| {});
+    }
+
+    /// The same, and tells each effect that is brought along as itself, not as a part of the chain.
+    ///
+    /// What is required never leads back: names to births, lengths to blocks, births and the lengths before them, blocks to
+    /// truncations, and links to the chain.
+    fn close_noting(&self, effect: EffectId, into: &mut CrashState, mut note: impl FnMut(EffectId)) {
+        let mut todo: SmallVec<[EffectId; 8]> = SmallVec::from_slice(&[effect]);
+        while let Some(effect) = todo.pop() {
+            if self.forced_at(effect) <= into.at {
+                continue;
+            }
+            note(effect);
+            if self.is_link(effect) && into.at < self.loose_from(effect) {
+                into.chain = into.chain.max(self.trace.effect(effect).seq);
+            } else {
+                into.extra.push(effect);
+                self.requirements(effect, &mut todo);
             }
         }
     }
+
+    /// What must have survived if this effect did, was not forced and does not bring the chain.
+    fn requirements(&self, id: EffectId, into: &mut SmallVec<[EffectId; 8]>) {
+        let effect = self.trace.effect(id);
+        let birth = |ino: Ino| self.trace.cell_id(&Cell::Inode(ino));
+        match (self.trace.cell(effect.cell), &effect.value) {
+            (_, Value::Entry(Some(child))) => {
+                into.extend(birth(*child).iter().flat_map(|id| self.trace.versions(*id)).copied());
+            }
+            (_, Value::Entry(None)) => {}
+            _ if self.links.is_empty() || self.is_link(id) => {}
+            (Cell::Block(..), _) => {
+                // A truncation before it: these blocks are new ones.
+                let before = self.before(id);
+                into.extend(before.iter().rev().find(|version| self.is_link(**version)).copied());
+            }
+            (Cell::Size(ino), _) => {
+                into.extend(birth(*ino).iter().flat_map(|id| self.trace.versions(*id)).copied());
+                into.extend(self.before(id).last().copied());
+                let old = model::size_before(self.trace, id);
+                let first = match self.model.growth {
+                    Growth::NewBlocks => old.div_ceil(BLOCK_BYTES),
+                    Growth::AllBlocks => old / BLOCK_BYTES,
+                };
+                // All that the op added; the lengths before bring what was there already.
+                let written = self.trace.ops()[effect.seq as usize].effects.clone().map(EffectId);
+                into.extend(written.filter(|other| {
+                    matches!(self.trace.cell(self.trace.effect(*other).cell), Cell::Block(i, n) if i == ino && *n >= first)
+                }));
+            }
+            _ => {}
+        }
+    }
+
+    /// The versions of an effect's cell before it, oldest first.
+    fn before(&self, id: EffectId) -> &'t [EffectId] {
+        let versions = self.trace.versions(self.trace.effect(id).cell);
+        &versions[..versions.partition_point(|version| *version < id)]
+    }
 }
 
-/// What must have survived if this effect did and was not forced.
-fn requirements<'t>(
-    trace: &'t Trace,
-    model: &Model,
-    effect: EffectId,
-) -> impl Iterator<Item = EffectId> + use<'t> {
-    let child = match trace.effect(effect).value {
-        Value::Entry(Some(ino)) if model.entry_requires_inode => Some(ino),
-        _ => None,
-    };
-    let births = child.and_then(|ino| trace.cell_id(&Cell::Inode(ino)));
-    births.into_iter().flat_map(move |id| trace.versions(id).iter().copied())
+/// For each op, the begin of the first sync call of a file or directory after it.
+fn logged_from(trace: &Trace) -> Vec<Seq> {
+    let mut from = vec![NEVER; trace.ops().len()];
+    let mut next = NEVER;
+    for (seq, op) in trace.ops().iter().enumerate().rev() {
+        from[seq] = next;
+        if let OpKind::Sync {
+            scope: SyncScope::File(_) | SyncScope::FileData(_) | SyncScope::Dir(_), ..
+        } = op.kind
+        {
+            next = seq as Seq;
+        }
+    }
+    from
 }
 
 #[cfg(test)]

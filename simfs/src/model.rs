@@ -4,13 +4,20 @@
 //! never looks at paths or deploys. A model may only *force* what the file systems it speaks for guarantee: a rule
 //! too few makes proofs harder, a rule too many would make them false.
 
+mod forcing;
+mod mutations;
+mod profiles;
+
 use std::fmt;
 
-use crate::cell::{Cell, Ino, Value};
-use crate::trace::{EffectId, OpKind, Seq, SyncScope, Trace};
-use rustc_hash::FxHashMap;
+use crate::cell::{BLOCK_BYTES, Cell, Ino, Value};
+use crate::trace::{EffectId, OpKind, SyncScope, Trace};
 
-/// Which of an inode's cells a sync call forces.
+pub use forcing::{NEVER, forced_at};
+pub use mutations::{Mutation, mutations};
+pub use profiles::{BTRFS, EXT4_ORDERED, FILE_SYSTEMS, LYING_DISK, MODELS, POSIX, PROCESS_KILL, XFS};
+
+/// Which cells a sync call of an inode forces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "a set of kinds of cells, written out")]
 pub struct Forces {
@@ -24,14 +31,74 @@ pub struct Forces {
     pub attributes: bool,
     /// For directories: the entries, the existence of each child they name and the text of symlinks among them.
     pub entries: bool,
+    /// The names that the inode has when the call begins, and, for each directory they are in, that it exists and the
+    /// name that it was made with, if it still has it; and so on up to the root. Not the removal of former names.
+    pub names: bool,
+    /// Where metadata is one chain: how much of it.
+    pub reach: Reach,
+}
+
+/// Up to which op a sync call of an inode forces the chain of metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing but what is listed.
+    Own,
+    /// Up to the op that made the inode.
+    Birth,
+    /// Up to the last op that changed the inode's metadata or gave it a name.
+    LastChange,
+}
+
+/// In which order metadata becomes durable by itself: names, existence, attributes, link texts, and lengths that shrink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// In any.
+    Free,
+    /// In the order of the ops, each op whole: what survived of it brings all metadata of all ops before.
+    Chain,
+}
+
+/// What a length that has grown brings along where [`Order::Chain`] holds, besides the lengths before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// The blocks that the file did not have before.
+    NewBlocks,
+    /// These, and the one that was the last.
+    AllBlocks,
+}
+
+/// What the disk does with what it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// Keeps what a sync call covers.
+    Honest,
+    /// Ignores flushes: nothing is ever certain.
+    Lying,
+    /// Never loses power: everything is kept at once.
+    Lasting,
+}
+
+/// What a rule speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Which metadata may survive without which other.
+    Order,
+    /// The bytes of files.
+    Data,
+    /// Lengths that grew.
+    Length,
+    /// What makes durable, and the rest.
+    Other,
 }
 
 /// One rule in words, with where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
+    /// What it speaks of.
+    pub about: About,
     /// The rule.
     pub text: &'static str,
-    /// A standard, a paper or a kernel source.
+    /// A standard, a paper, a kernel source, or a litmus program that runs against the real file system.
     pub evidence: &'static str,
 }
 
@@ -40,8 +107,21 @@ pub struct Rule {
 pub struct Model {
     /// Name, as in the verdict table.
     pub name: &'static str,
-    /// Whether an entry that survived brings the inode it names with it.
-    pub entry_requires_inode: bool,
+    /// What it speaks for, in one line.
+    pub about: &'static str,
+    /// How likely it is in practice that something is lost: said apart from whether it is possible.
+    pub likely: &'static [(About, &'static str)],
+    /// The kernel that it was compared with, and when; none for what speaks for no kernel.
+    pub seen_on: Option<&'static str>,
+    /// What the disk does.
+    pub medium: Medium,
+    /// The order of metadata. In any order, an entry that survived still brings the inode it names.
+    pub order: Order,
+    /// What a length that has grown brings along. Nothing where metadata has no order.
+    pub growth: Growth,
+    /// Whether a sync call of one file or directory may log metadata of before it on its own: from its begin on, that is
+    /// out of the chain, and only an entry still brings its inode.
+    pub logs: bool,
     /// What `fsync` of a file forces.
     pub fsync_file: Forces,
     /// What `fdatasync` of a file forces.
@@ -52,55 +132,69 @@ pub struct Model {
     pub rules: &'static [Rule],
 }
 
-/// The weakest promise that still lets software be written: POSIX's synchronised I/O, and nothing more.
-///
-/// Meant to contain every state that ext4, xfs or btrfs can leave, so that what is proved here holds on them: each rule
-/// forces no more than they document. No test holds this against the real ones yet.
-pub const POSIX: Model = Model {
-    name: "posix",
-    entry_requires_inode: true,
-    fsync_file: Forces { inode: true, data: true, size: true, attributes: true, entries: false },
-    fdatasync_file: Forces { inode: true, data: true, size: true, attributes: false, entries: false },
-    fsync_dir: Forces { inode: true, data: false, size: false, attributes: true, entries: true },
-    rules: &[
-        Rule {
-            text: "nothing is ordered, except that a directory entry that survived brings the inode it names, \
-                   possibly without its content: an empty file, an empty directory, an empty symlink",
-            evidence: "Pillai et al., All File Systems Are Not Created Equal, OSDI 2014, table 1",
-        },
-        Rule {
-            text: "rename: the new name is one effect (it replaces atomically), the removal of the old name another",
-            evidence: "POSIX.1-2024 rename(); the same paper, section 3",
-        },
-        Rule {
-            text: "fsync of a file makes its inode, data, size, mode and owner durable; not its name",
-            evidence: "POSIX.1-2024 fsync(); fsync(2), NOTES: the directory needs an fsync of its own",
-        },
-        Rule {
-            text: "fdatasync of a file makes its inode, its data and the size needed to read it durable",
-            evidence: "POSIX.1-2024 fdatasync(), synchronized I/O data integrity completion",
-        },
-        Rule {
-            text: "fsync of a directory makes its entries durable, the existence of each child they name, the \
-                   text of symlinks among them, and its own inode, mode and owner",
-            evidence: "fsync(2); a symlink cannot be opened for fsync, so its directory's fsync is the only way",
-        },
-        Rule {
-            text: "syncfs and sync make everything before them durable",
-            evidence: "syncfs(2), sync(2): Linux waits for completion",
-        },
-        Rule {
-            text: "a sync call that failed makes nothing durable, and what it covered can never be made durable \
-                   by a later one: the pages are clean",
-            evidence: "Rebello et al., Can Applications Recover from fsync Failures?, USENIX ATC 2020",
-        },
-        Rule { text: "close, exit and time make nothing durable", evidence: "close(2), NOTES" },
-    ],
-};
+impl Model {
+    /// The model with a name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        MODELS.into_iter().find(|model| model.name == name)
+    }
+
+    /// Whether an effect is a link of the chain of metadata. A length that shrinks is, and the blocks that it cuts off: they
+    /// are gone in the same op. One that grows is not, nor is anything that holds bytes.
+    pub(crate) fn chains(&self, trace: &Trace, id: EffectId) -> bool {
+        if self.order == Order::Free {
+            return false;
+        }
+        let effect = trace.effect(id);
+        let cut_to = match trace.ops()[effect.seq as usize].kind {
+            OpKind::Truncate { size, .. } => Some(size),
+            _ => None,
+        };
+        match (trace.cell(effect.cell), &effect.value) {
+            (Cell::Block(_, n), _) => cut_to.is_some_and(|size| n * BLOCK_BYTES >= size),
+            (Cell::Size(_), Value::Size(size)) => size_before(trace, id) > *size,
+            (Cell::Size(_), _) => false,
+            _ => true,
+        }
+    }
+
+    /// The rule that allows an effect to be lost though what came after it survived. Every model has one.
+    pub fn rule_about(&self, trace: &Trace, id: EffectId) -> Option<&'static Rule> {
+        let about = self.about(trace, id);
+        let rule = |about| self.rules.iter().find(|rule| rule.about == about);
+        rule(about).or_else(|| rule(About::Order))
+    }
+
+    /// How likely that is, where something is known of it.
+    pub fn likely(&self, trace: &Trace, id: EffectId) -> Option<&'static str> {
+        let about = self.about(trace, id);
+        self.likely.iter().find(|(of, _)| *of == about).map(|(_, words)| *words)
+    }
+
+    fn about(&self, trace: &Trace, id: EffectId) -> About {
+        match trace.cell(trace.effect(id).cell) {
+            Cell::Block(..) if !self.chains(trace, id) => About::Data,
+            Cell::Size(_) if !self.chains(trace, id) => About::Length,
+            _ => About::Order,
+        }
+    }
+
+    /// What a sync call of one inode forces, and which inode; none for calls of the whole disk.
+    pub fn forces(&self, scope: SyncScope) -> Option<(Ino, Forces)> {
+        match scope {
+            SyncScope::All => None,
+            SyncScope::File(ino) => Some((ino, self.fsync_file)),
+            SyncScope::FileData(ino) => Some((ino, self.fdatasync_file)),
+            SyncScope::Dir(ino) => Some((ino, self.fsync_dir)),
+        }
+    }
+}
 
 impl fmt::Display for Model {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "{}", self.name)?;
+        writeln!(out, "{}: {}", self.name, self.about)?;
+        if let Some(seen_on) = self.seen_on {
+            writeln!(out, "compared with {seen_on}")?;
+        }
         for rule in self.rules {
             writeln!(out, "- {}\n  [{}]", rule.text, rule.evidence)?;
         }
@@ -108,149 +202,18 @@ impl fmt::Display for Model {
     }
 }
 
-/// Never: the op number of a sync that did not happen.
-pub const NEVER: Seq = Seq::MAX;
-
-/// For each effect, the op at whose return a sync forced it, or [`NEVER`].
-///
-/// Linear in the trace plus the work that the sync calls themselves ask for: an effect is looked at again only by
-/// sync calls that cover its inode.
-pub fn forced_at(trace: &Trace, model: &Model) -> Vec<Seq> {
-    Forcing::new(trace, model).run()
-}
-
-/// An effect's state on the way to the disk.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Dirty,
-    Forced(Seq),
-    /// A failed sync covered it.
-    Lost,
-}
-
-/// What was done to one inode.
-#[derive(Default)]
-struct Dirty {
-    /// Its effects, oldest first.
-    all: Vec<EffectId>,
-    /// How many of them a sync call has looked at.
-    seen: usize,
-    /// Those among them that it did not cover and that may still be dirty, oldest first.
-    left: Vec<EffectId>,
-}
-
-struct Forcing<'t> {
-    trace: &'t Trace,
-    model: &'t Model,
-    fate: Vec<Fate>,
-    /// The effects of each inode that some sync call names alone.
-    dirty: FxHashMap<Ino, Dirty>,
-    /// The effects below this one are all settled.
-    settled: u32,
-}
-
-impl<'t> Forcing<'t> {
-    fn new(trace: &'t Trace, model: &'t Model) -> Self {
-        let mut dirty: FxHashMap<Ino, Dirty> = FxHashMap::default();
-        for op in trace.ops() {
-            if let OpKind::Sync { scope, .. } = op.kind
-                && let SyncScope::File(ino) | SyncScope::FileData(ino) | SyncScope::Dir(ino) = scope
-            {
-                dirty.entry(ino).or_default();
-            }
-        }
-        let mut fate = vec![Fate::Dirty; trace.effects().len()];
-        for (at, effect) in trace.effects().iter().enumerate() {
-            if effect.seq == 0 {
-                fate[at] = Fate::Forced(0);
-            } else if !dirty.is_empty()
-                && let Some(dirty) = dirty.get_mut(&trace.cell(effect.cell).ino())
-            {
-                dirty.all.push(EffectId(at as u32));
-            }
-        }
-        Self { trace, model, fate, dirty, settled: trace.ops()[0].effects.end }
-    }
-
-    fn run(mut self) -> Vec<Seq> {
-        let mut syncs: Vec<(Seq, Seq, SyncScope, bool)> = Vec::new();
-        for (seq, op) in self.trace.ops().iter().enumerate() {
-            if let OpKind::Sync { scope, returned, ok } = op.kind {
-                syncs.push((returned, seq as Seq, scope, ok));
-            }
-        }
-        // What a sync forces is durable when it returns, so the one that returned first settles first.
-        syncs.sort_by_key(|(returned, began, ..)| (*returned, *began));
-        for (returned, began, scope, ok) in syncs {
-            let fate = if ok { Fate::Forced(returned) } else { Fate::Lost };
-            match scope {
-                SyncScope::All => self.settle_all(began, fate),
-                SyncScope::File(ino) => self.settle_inode(ino, began, fate, self.model.fsync_file),
-                SyncScope::FileData(ino) => self.settle_inode(ino, began, fate, self.model.fdatasync_file),
-                SyncScope::Dir(ino) => self.settle_inode(ino, began, fate, self.model.fsync_dir),
-            }
-        }
-        let at = |fate| if let Fate::Forced(seq) = fate { seq } else { NEVER };
-        self.fate.into_iter().map(at).collect()
-    }
-
-    fn settle_all(&mut self, began: Seq, fate: Fate) {
-        let end = self.trace.effects().partition_point(|effect| effect.seq < began) as u32;
-        for at in self.settled..end.max(self.settled) {
-            self.settle(EffectId(at), fate);
-        }
-        self.settled = self.settled.max(end);
-    }
-
-    fn settle(&mut self, effect: EffectId, fate: Fate) {
-        let now = &mut self.fate[effect.0 as usize];
-        if *now == Fate::Dirty {
-            *now = fate;
-        }
-    }
-
-    fn settle_inode(&mut self, ino: Ino, began: Seq, fate: Fate, forces: Forces) {
-        let Some(mut dirty) = self.dirty.remove(&ino) else { return };
-        let trace = self.trace;
-        // Each effect is looked at once, and again only while sync calls do not cover its kind of cell. Those that
-        // were made after the call began wait for a later one.
-        let ready = dirty.all[dirty.seen..].partition_point(|id| trace.effect(*id).seq < began);
-        dirty.left.extend_from_slice(&dirty.all[dirty.seen..dirty.seen + ready]);
-        dirty.seen += ready;
-        dirty.left.retain(|id| {
-            if self.fate[id.0 as usize] != Fate::Dirty {
-                return false;
-            }
-            let effect = trace.effect(*id);
-            // Calls are in the order of their returns: one that began earlier may come later.
-            if effect.seq >= began || !forces.covers(trace.cell(effect.cell)) {
-                return true;
-            }
-            if let Value::Entry(Some(child)) = effect.value {
-                self.settle_child(child, began, fate);
-            }
-            self.settle(*id, fate);
-            false
-        });
-        if dirty.seen < dirty.all.len() || !dirty.left.is_empty() {
-            self.dirty.insert(ino, dirty);
-        }
-    }
-
-    /// A directory's sync also covers that its children exist, and what its symlinks say.
-    fn settle_child(&mut self, child: Ino, began: Seq, fate: Fate) {
-        for cell in [Cell::Inode(child), Cell::Target(child)] {
-            let Some(id) = self.trace.cell_id(&cell) else { continue };
-            for effect in self.trace.versions(id) {
-                if self.trace.effect(*effect).seq < began {
-                    self.settle(*effect, fate);
-                }
-            }
-        }
+/// The length that a file had before an effect that changes it.
+pub(crate) fn size_before(trace: &Trace, id: EffectId) -> u64 {
+    let versions = trace.versions(trace.effect(id).cell);
+    let before = versions.partition_point(|version| *version < id).checked_sub(1);
+    match before.map(|at| &trace.effect(versions[at]).value) {
+        Some(Value::Size(size)) => *size,
+        _ => 0,
     }
 }
 
 impl Forces {
+    /// Whether a cell of the inode that the call names is among what it forces by itself.
     fn covers(self, cell: &Cell) -> bool {
         match cell {
             Cell::Inode(_) => self.inode,
@@ -260,25 +223,5 @@ impl Forces {
             Cell::Entry(..) => self.entries,
             Cell::Target(_) => false,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fs::Fs;
-
-    #[test]
-    fn what_one_call_leaves_the_next_one_forces() {
-        let mut fs = Fs::new(0, 0, 0o755);
-        fs.start_recording();
-        let ino = fs.write_file("f", b"x").unwrap();
-        fs.chmod(ino, 0o600).unwrap();
-        let data = fs.sync(SyncScope::FileData(ino), true);
-        let all = fs.sync(SyncScope::File(ino), true);
-        let trace = fs.trace();
-        let forced = forced_at(trace, &POSIX);
-        let at = |cell| forced[trace.versions(trace.cell_id(&cell).unwrap())[0].0 as usize];
-        assert_eq!([at(Cell::Size(ino)), at(Cell::Block(ino, 0)), at(Cell::Mode(ino))], [data, data, all]);
     }
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Records the traces of this folder anew: a small application of four releases, deployed by the engine, by a script
-# that uses rsync, and by the scripts of certify/subjects. Needs what `cargo certify` needs, ssh, tar and rsync.
+# that uses rsync, and by scripts of certify/subjects. Needs what `cargo certify` needs, ssh, tar and rsync.
 #
 #   sh tests/traces/record.sh            # all
 #   sh tests/traces/record.sh rm-ln      # one
@@ -56,6 +56,9 @@ record rsync run --keep 3 --tool '
     upload
     cut_over
     clean_up'
+for script in correct-copy-fsync fdatasync-modes fsync-files-only fsync-not-releases; do
+    record "$script" run --tool "sh certify/subjects/$script.sh" --keep 3
+done
 record upload-into-live run --tool 'sh certify/subjects/upload-into-live.sh' --keep 3
 for canary in cleanup-before-durable keeps-two link-after-barrier ln-sfn no-barrier-after no-barrier-before rm-ln; do
     record "$canary" run --tool "sh certify/subjects/$canary.sh" --keep 3

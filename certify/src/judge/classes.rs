@@ -61,7 +61,7 @@ pub struct Survey {
     pub killed: Classes,
 }
 
-/// Looks at the states of a trace from its first deploy on: at each crash point the least one, the whole live state,
+/// Under a model in which metadata has no order, looks at the states of a trace from its first deploy on: at each crash point the least one, the whole live state,
 /// random ones, each new effect alone with what it requires; and where something becomes durable or is reported, free
 /// effects alone and all but one. Nothing after op `until` is looked at, and of more than `most_points` crash points, so many.
 pub fn survey(
@@ -103,7 +103,11 @@ pub fn survey(
             continue;
         }
         let live = look.live(k);
-        found.killed.add(live.words.clone(), || CrashState { at: k, extra: free.clone() }, &mut rng);
+        found.killed.add(
+            live.words.clone(),
+            || CrashState { at: k, chain: 0, extra: free.clone() },
+            &mut rng,
+        );
         let mut states = vec![Vec::new(), free.clone()];
         for _ in 0..RANDOM_STATES {
             let odds = rng.f64();
@@ -126,7 +130,7 @@ pub fn survey(
         }
         for mut extra in states {
             keep_closed(crashes, k, &mut extra);
-            let state = CrashState { at: k, extra };
+            let state = CrashState { at: k, chain: 0, extra };
             let class = look.class(&state, &free, &live);
             found.lost.add(class, || state, &mut rng);
         }
@@ -139,7 +143,7 @@ fn keep_closed(crashes: &Crashes<'_>, k: Seq, extra: &mut Vec<EffectId>) {
     let trace = crashes.trace();
     let all = extra.clone();
     extra.retain(|effect| match trace.effect(*effect).value {
-        Value::Entry(Some(child)) if crashes.model().entry_requires_inode => {
+        Value::Entry(Some(child)) => {
             let birth = trace.cell_id(&Cell::Inode(child)).map(|cell| trace.versions(cell));
             let there = |birth: &EffectId| crashes.forced_at(*birth) <= k || all.binary_search(birth).is_ok();
             birth.is_none_or(|births| births.iter().all(there))

@@ -78,7 +78,7 @@ impl Live<'_> {
 
     fn found(&self, at: Seq, what: String) -> Counterexample {
         let words = Words::new(self.trace, self.scenario);
-        Counterexample { at, lines: vec![format!("after {}:", words.op(at)), what], survived: Vec::new() }
+        Counterexample::at(at, vec![format!("after {}:", words.op(at)), what])
     }
 
     /// How a release that changed differs when it did.

@@ -16,19 +16,21 @@ mod past;
 mod power;
 mod protect;
 mod readers;
+mod repair;
 #[cfg(test)]
 mod tests;
 mod walk;
 pub(crate) mod words;
 
 use serde::Serialize;
-use simfs::{Crashes, MarkKind, Model, Name, Trace, View};
+use simfs::{CrashState, Crashes, EffectId, MarkKind, Model, Name, POSIX, Trace, View};
 
 pub use expect::{Adds, Expect};
 pub use past::{Past, Pasts};
 
 use crate::readers::Passes;
-use crate::tree::Tree;
+use crate::replay::Token;
+use crate::tree::{Node, Tree};
 use history::{Current, History};
 pub use readers::{Readers, Tally};
 
@@ -186,8 +188,33 @@ pub struct Counterexample {
     pub at: u32,
     /// In words, one line each.
     pub lines: Vec<String>,
-    /// For a crash state: the effects that survived beyond those that were forced, by their index in the trace.
+    /// For a crash state, where the model has metadata in one chain: the op up to which it survived, or 0.
+    pub chain: u32,
+    /// For a crash state: what else survived beyond the effects that were forced, by their index in the trace.
     pub survived: Vec<u32>,
+    /// Of these and the chain, what the promise breaks on; by their index in the trace.
+    pub kept: Vec<u32>,
+    /// What it breaks on that was lost.
+    pub lost: Vec<u32>,
+    /// What replays it, if it was told to people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+impl Counterexample {
+    /// One that is no crash state.
+    pub fn at(at: u32, lines: Vec<String>) -> Self {
+        Self { at, lines, chain: 0, survived: Vec::new(), kept: Vec::new(), lost: Vec::new(), token: None }
+    }
+
+    /// The crash state, if it is one.
+    pub fn state(&self) -> CrashState {
+        CrashState {
+            at: self.at,
+            chain: self.chain,
+            extra: self.survived.iter().map(|effect| EffectId(*effect)).collect(),
+        }
+    }
 }
 
 /// How `shared/` appears in a release.
@@ -250,24 +277,55 @@ pub struct Row {
     pub promise: Promise,
     /// Over live states; none where it does not speak about them.
     pub live: Option<Verdict>,
-    /// Over crash states under the model; none where it does not speak about them.
-    pub crash: Option<Verdict>,
+    /// Over crash states, under each model; none where it does not speak about them.
+    pub crash: Vec<UnderModel>,
     /// Over further runs of the tool; none where it does not speak about them.
     pub runs: Option<Verdict>,
+}
+
+/// A verdict over crash states.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnderModel {
+    /// The model's name.
+    pub model: &'static str,
+    /// Over all crash states of that model.
+    #[serde(flatten)]
+    pub verdict: Verdict,
 }
 
 impl Row {
     /// Its verdicts.
     pub fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
-        self.live.iter().chain(&self.crash).chain(&self.runs)
+        self.live.iter().chain(self.crash.iter().map(|crash| &crash.verdict)).chain(&self.runs)
+    }
+
+    /// The verdict of the model whose counterexample is told, if it is broken: the first one that another contains, since its
+    /// states are states of that too.
+    pub fn told(&self) -> Option<&UnderModel> {
+        let broken = |crash: &&UnderModel| matches!(crash.verdict, Verdict::Broken(_));
+        let contained = self.crash.iter().filter(broken).find(|crash| crash.model != POSIX.name);
+        contained.or_else(|| self.crash.iter().find(broken))
+    }
+
+    /// What replays the counterexample that is told, if there is one.
+    pub fn token(&self) -> Option<&str> {
+        match &self.told()?.verdict {
+            Verdict::Broken(found) => found.token.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The verdict over the crash states of a model.
+    pub fn under(&self, model: &str) -> Option<&Verdict> {
+        self.crash.iter().find(|crash| crash.model == model).map(|crash| &crash.verdict)
     }
 }
 
-/// All verdicts about a trace under one model, and how much was judged.
+/// All verdicts about a trace, and how much was judged.
 #[derive(Clone, Debug, Serialize)]
 pub struct Judgement {
-    /// The model's name.
-    pub model: &'static str,
+    /// The names of the models, in their order.
+    pub models: Vec<&'static str>,
     /// One row a promise.
     pub rows: Vec<Row>,
     /// Recorded histories. Each has one live state and crash point more than it has ops.
@@ -286,6 +344,8 @@ pub struct Judgement {
     pub readers: Readers,
     /// The further runs that were made.
     pub tried: Vec<Tried>,
+    /// What was not durable when a deploy was reported as live: for the first one, in words.
+    pub unsynced: Option<String>,
 }
 
 /// Further runs of the tool, of one kind.
@@ -313,12 +373,12 @@ impl Judgement {
             {
                 (*held, *of) = (*held + more, *of + too);
             }
-            let pairs =
-                [(&mut row.live, other.live), (&mut row.crash, other.crash), (&mut row.runs, other.runs)];
-            for (mine, theirs) in pairs {
-                if let (Some(mine), Some(theirs)) = (mine, theirs)
-                    && theirs.rank() > mine.rank()
-                {
+            let pairs = [(row.live.as_mut(), other.live), (row.runs.as_mut(), other.runs)];
+            let pairs = pairs.into_iter().filter_map(|(mine, theirs)| mine.zip(theirs));
+            let crash = row.crash.iter_mut().zip(other.crash);
+            for (mine, theirs) in pairs.chain(crash.map(|(mine, theirs)| (&mut mine.verdict, theirs.verdict)))
+            {
+                if theirs.rank() > mine.rank() {
                     *mine = theirs.labelled(what);
                 }
             }
@@ -330,6 +390,7 @@ impl Judgement {
         self.effects += other.effects;
         self.syncs += other.syncs;
         self.readers = self.readers.and(other.readers);
+        self.unsynced = self.unsynced.or_else(|| other.unsynced.map(|unsynced| format!("{what} {unsynced}")));
         let labelled = |tried: Tried| Tried { what: format!("{what} {}", tried.what), ..tried };
         self.tried.extend(other.tried.into_iter().map(labelled));
         self
@@ -349,13 +410,13 @@ impl Judgement {
     }
 }
 
-/// Decides all promises.
+/// Decides all promises, over live states and over the crash states of each model.
 ///
 /// # Panics
 /// When the procedure and the oracle disagree about a counterexample: that would be a defect of the judge, and no
 /// verdict of it could be trusted.
-pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
-    judge_with_readers(trace, scenario, model, None)
+pub fn judge(trace: &Trace, scenario: &Scenario, models: &[&Model]) -> Judgement {
+    judge_with_readers(trace, scenario, models, None)
 }
 
 /// The same, and judges what readers as processes found while the trace was recorded.
@@ -365,10 +426,9 @@ pub fn judge(trace: &Trace, scenario: &Scenario, model: &Model) -> Judgement {
 pub fn judge_with_readers(
     trace: &Trace,
     scenario: &Scenario,
-    model: &Model,
+    models: &[&Model],
     passes: Option<&Passes>,
 ) -> Judgement {
-    let crashes = Crashes::new(trace, model);
     let history = History::new(trace, scenario);
     let shared = past::shared(trace, scenario);
     let changes = live::changes(trace, &history, shared.as_ref());
@@ -376,26 +436,13 @@ pub fn judge_with_readers(
     let mut readers = readers::decide(trace, scenario, &history, &changes, &protected);
     let found = passes.map(|passes| readers::judge_passes(passes, trace, scenario, &history, &mut readers));
     let live = live::Live { trace, scenario, history: &history, changes: &changes, protected: &protected };
-    let power = power::Power {
-        crashes: &crashes,
-        scenario,
-        history: &history,
-        protected: &protected,
-        shared: shared.as_ref(),
-        doubts: power::Doubts::new(&history),
-    };
     // Whole trees, and only a counterexample is judged again.
     let facts = std::cell::LazyCell::new(|| oracle::Facts::new(&history, shared.as_ref()));
     let too_deep = too_deep(&history, shared.as_ref());
     let blind = blind(trace).or_else(|| too_deep.clone());
-    let rows = Promise::ALL.into_iter().map(|promise| {
+    let rows = Promise::ALL.map(|promise| {
         let excuse = not_asked(promise, &history, scenario, shared.is_some(), !protected.is_empty());
-        let verdict = |found: Option<Counterexample>| match (found, &excuse, &blind) {
-            (Some(found), ..) => Verdict::Broken(found),
-            (None, Some(why), _) => Verdict::NotAsked { why: why.clone() },
-            (None, None, Some(why)) => Verdict::Unknown { why: why.clone() },
-            (None, None, None) => Verdict::Proved,
-        };
+        let verdict = |found| verdict_of(found, excuse.clone(), blind.as_ref());
         Row {
             promise,
             live: promise.is_about_live_states().then(|| match promise {
@@ -403,13 +450,7 @@ pub fn judge_with_readers(
                 Promise::ReadersWhole => verdict(readers.found.clone().filter(|_| too_deep.is_none())),
                 _ => verdict(live.judge(promise)),
             }),
-            crash: promise.is_about_crash_states().then(|| {
-                let found = power.judge(promise);
-                if let Some(found) = &found {
-                    confirm(promise, found, &crashes, scenario, &history, &protected, &facts);
-                }
-                verdict(found)
-            }),
+            crash: Vec::new(),
             // A trace says nothing about further runs: whoever makes them adds their verdict.
             runs: match promise {
                 Promise::ReadersWhole if found.is_some() && too_deep.is_some() => {
@@ -422,9 +463,31 @@ pub fn judge_with_readers(
             },
         }
     });
+    let mut rows = Vec::from(rows);
+    // One model after the other: what is known about the crash states of one is large.
+    for model in models {
+        let crashes = Crashes::new(trace, model);
+        let power = power::Power {
+            crashes: &crashes,
+            scenario,
+            history: &history,
+            protected: &protected,
+            shared: shared.as_ref(),
+            doubts: power::Doubts::new(&history),
+        };
+        for row in rows.iter_mut().filter(|row| row.promise.is_about_crash_states()) {
+            let found = power.judge(row.promise);
+            if let Some(found) = &found {
+                confirm(row.promise, found, &crashes, scenario, &history, &protected, &facts);
+            }
+            let excuse = not_asked(row.promise, &history, scenario, shared.is_some(), !protected.is_empty());
+            let verdict = verdict_of(found, excuse, blind.as_ref());
+            row.crash.push(UnderModel { model: model.name, verdict });
+        }
+    }
     Judgement {
-        model: model.name,
-        rows: rows.collect(),
+        models: models.iter().map(|model| model.name).collect(),
+        rows,
         histories: 1,
         deploys: history.deploys.len(),
         releases: history.releases.len(),
@@ -433,6 +496,109 @@ pub fn judge_with_readers(
         syncs: trace.ops().iter().filter(|op| history::is_sync(&op.kind)).count(),
         readers: readers.readers,
         tried: Vec::new(),
+        unsynced: not_durable_when_reported(trace, scenario),
+    }
+}
+
+/// A crash state of a model that breaks a promise, if there is one.
+fn crash_counterexample(
+    trace: &Trace,
+    scenario: &Scenario,
+    model: &Model,
+    promise: Promise,
+) -> Option<Counterexample> {
+    let (history, shared) = (History::new(trace, scenario), past::shared(trace, scenario));
+    let crashes = Crashes::new(trace, model);
+    let power = power::Power {
+        crashes: &crashes,
+        scenario,
+        history: &history,
+        protected: &protect::protected(&history, scenario.keep, trace.last()),
+        shared: shared.as_ref(),
+        doubts: power::Doubts::new(&history),
+    };
+    power.judge(promise)
+}
+
+/// Adds to the counterexample that is told of each broken promise what would mend it (under `posix`, if that was asked and
+/// is broken, since it contains the others) and a token to replay it.
+pub fn explain(judgement: &mut Judgement, trace: &Trace, scenario: &Scenario) {
+    let words = words::Words::new(trace, scenario);
+    for row in &mut judgement.rows {
+        let Some(told) = row.told().map(|told| told.model) else { continue };
+        let weakest = match row.under(POSIX.name) {
+            Some(Verdict::Broken(_)) => POSIX.name,
+            _ => told,
+        };
+        let (Some(model), Some(Verdict::Broken(found))) = (Model::named(weakest), row.under(weakest)) else {
+            continue;
+        };
+        let mut lines = Vec::new();
+        match repair::repair(trace, scenario, model, row.promise, found) {
+            repair::Repair::Calls { deploy, calls } => {
+                let of =
+                    format!("what would mend it, proved under `{weakest}` up to the end of deploy {deploy}:");
+                lines.push(of);
+                lines.extend(calls.iter().map(|call| format!("  {}", words.call(call, scenario))));
+            }
+            repair::Repair::None => lines.push(
+                "no four sync calls or fewer would mend it: the operations themselves have to be others"
+                    .to_owned(),
+            ),
+            repair::Repair::NotSearched => {
+                lines.push("what would mend it was not searched for: the trace is too large".to_owned());
+            }
+        }
+        if let Some(UnderModel { verdict: Verdict::Broken(found), .. }) =
+            row.crash.iter_mut().find(|crash| crash.model == told)
+            && let Some(model) = Model::named(told)
+        {
+            let token = Token::new(trace, model, found.state()).to_string();
+            found.token = Some(token);
+            found.lines.extend(lines);
+        }
+    }
+}
+
+/// When a deploy was reported as live, what was not durable then under `posix`: a cheap hint, a line for the first of them.
+fn not_durable_when_reported(trace: &Trace, scenario: &Scenario) -> Option<String> {
+    const NAMED: usize = 4;
+    let crashes = Crashes::new(trace, &POSIX);
+    let mut acks = trace.marks().iter().filter_map(|mark| match mark.kind {
+        MarkKind::Ack { deploy } => Some((deploy, mark.after)),
+        _ => None,
+    });
+    let open = |at: simfs::Seq| {
+        let issued = trace.effects().partition_point(|effect| effect.seq <= at) as u32;
+        let open: Vec<EffectId> =
+            (0..issued).map(EffectId).filter(|id| crashes.forced_at(*id) > at).collect();
+        open
+    };
+    let (deploy, at, open) = acks.find_map(|(deploy, at)| {
+        let open = open(at);
+        (!open.is_empty()).then_some((deploy, at, open))
+    })?;
+    let words = words::Words::new(trace, scenario);
+    let named: Vec<String> = open.iter().take(NAMED).map(|id| words.cell(*id)).collect();
+    let more = match open.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        1 => ", and one effect more".to_owned(),
+        more => format!(", and {more} effects more"),
+    };
+    Some(format!(
+        "Not durable under `posix` when deploy {deploy} was reported as live, after {}: {}{more}.",
+        words.op(at),
+        named.join(", ")
+    ))
+}
+
+/// What to say where nothing was found: that there was nothing to find it in, or that not all of it was seen.
+fn verdict_of(found: Option<Counterexample>, excuse: Option<String>, blind: Option<&String>) -> Verdict {
+    match (found, excuse, blind) {
+        (Some(found), ..) => Verdict::Broken(found),
+        (None, Some(why), _) => Verdict::NotAsked { why },
+        (None, None, Some(why)) => Verdict::Unknown { why: why.clone() },
+        (None, None, None) => Verdict::Proved,
     }
 }
 
@@ -461,8 +627,18 @@ pub(crate) fn first_to_remove(trace: &Trace, scenario: &Scenario) -> Option<Remo
     Some(Removal { deploy: deploy.number, from: after.unwrap_or(begun), after_cutover: after.is_some() })
 }
 
+/// What an inode is in a state, without what is below it.
+pub(crate) fn node(view: View<'_>, ino: simfs::Ino) -> Option<Node> {
+    oracle::Disk::new(view).node(ino)
+}
+
+/// Where `current` leads in a state, in words.
+pub(crate) fn current_in_words(view: View<'_>, scenario: &Scenario) -> String {
+    oracle::Disk::new(view).current_in_words(scenario)
+}
+
 /// An op of a trace in words.
-pub(crate) fn op_in_words(trace: &Trace, scenario: &Scenario, k: simfs::Seq) -> String {
+pub fn op_in_words(trace: &Trace, scenario: &Scenario, k: simfs::Seq) -> String {
     words::Words::new(trace, scenario).op(k)
 }
 
@@ -476,8 +652,7 @@ fn confirm(
     protected: &[protect::Protected],
     facts: &oracle::Facts,
 ) {
-    let extra = found.survived.iter().map(|effect| simfs::EffectId(*effect)).collect();
-    let state = simfs::CrashState { at: found.at, extra };
+    let state = found.state();
     let disk = oracle::Disk::new(View::crash(crashes, &state));
     let duty = oracle::Duty::at(history, protected, found.at);
     assert!(

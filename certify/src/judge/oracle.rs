@@ -26,7 +26,7 @@ impl<'v> Disk<'v> {
     }
 
     /// A node alone, without what is below.
-    fn node(&self, ino: Ino) -> Option<Node> {
+    pub(crate) fn node(&self, ino: Ino) -> Option<Node> {
         if self.view.birth(ino)?.kind == Kind::Dir {
             return Some(Node::Dir { mode: self.view.mode(ino) });
         }
@@ -78,6 +78,18 @@ impl<'v> Disk<'v> {
         match self.resolve(&mount, &text(path)) {
             Resolved::Dir(ino, here) => Some((ino, here)),
             _ => None,
+        }
+    }
+
+    /// Where `current` leads, in words.
+    pub(crate) fn current_in_words(&self, scenario: &Scenario) -> String {
+        match self.resolve(&text(&scenario.mount), &text(&scenario.current_path())) {
+            Resolved::Dir(_, path) => {
+                let mount = text(&scenario.mount);
+                format!("`current` resolves to /{}", tree::show(&join(&mount, &path)))
+            }
+            Resolved::Nothing => "`current` resolves to nothing".to_owned(),
+            Resolved::Else => "`current` resolves to something that is no directory of the disk".to_owned(),
         }
     }
 

@@ -10,14 +10,14 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
-use simfs::{Crashes, Ino, Seq, Window};
+use simfs::{Crashes, EffectId, Ino, Seq, Window};
 
 use super::decide::{Broken, Comparison, Doubt};
 use super::golden::Golden;
 use super::history::History;
 use super::protect::Protected;
 use super::walk::{End, Outcome, States, walk};
-use super::words::Words;
+use super::words::{Words, kept};
 use super::{Counterexample, Promise, Scenario};
 use crate::tree::Difference;
 
@@ -96,9 +96,14 @@ impl Power<'_> {
         }?;
         let words = Words::new(self.crashes.trace(), self.scenario);
         let lines = words.counterexample(self.crashes, &found.broken, &found.sentence);
+        let ids = |effects: Vec<EffectId>| effects.into_iter().map(|effect| effect.0).collect();
         Some(Counterexample {
+            token: None,
+            lost: ids(words.lost(self.crashes, &found.broken)),
+            kept: ids(kept(self.crashes, &found.broken)),
             at: found.broken.state.at,
             lines,
+            chain: found.broken.state.chain,
             survived: found.broken.state.extra.iter().map(|effect| effect.0).collect(),
         })
     }

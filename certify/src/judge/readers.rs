@@ -106,11 +106,8 @@ pub(crate) fn decide(
     pass.prepare(changes);
     pass.run();
     let first = pass.faults.iter().min_by_key(|fault| fault.at);
-    let found = first.map(|fault| Counterexample {
-        at: fault.at,
-        lines: pass.interleaving(fault, &Words::new(trace, scenario)),
-        survived: Vec::new(),
-    });
+    let found = first
+        .map(|fault| Counterexample::at(fault.at, pass.interleaving(fault, &Words::new(trace, scenario))));
     Decided { found, readers: count(trace, history, &resolved), prunes: pass.prunes }
 }
 

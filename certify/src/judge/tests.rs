@@ -17,7 +17,8 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use simfs::fs::{Caller, Fs, RenameHow};
 use simfs::{
-    CellId, Crashes, EffectId, Ino, MarkKind, Model, OpKind, POSIX, Seq, SyncScope, Trace, View, crash,
+    CellId, Crashes, EffectId, Ino, MODELS, MarkKind, Model, OpKind, POSIX, Seq, SyncScope, Trace, View,
+    crash,
 };
 
 use super::oracle::{self, Disk, Duty, Facts, Known};
@@ -464,6 +465,8 @@ struct Compared {
     states: u64,
     disks: u64,
     broken: u64,
+    /// Traces in which `posix` breaks what another model does not.
+    differ: u64,
     /// Traces with a sync call during which something else happened.
     overlapping: u64,
     /// Traces with a call of fdatasync that failed.
@@ -482,7 +485,7 @@ fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCa
     // Without sources nothing is compared with them: what went live is right by itself here.
     let history = History::new(&trace, &bare);
     prop_assert_eq!(history.releases.len(), naive.releases.len());
-    let judgement = judge(&trace, &bare, &POSIX);
+    let judgement = judge(&trace, &bare, &MODELS);
 
     let shared = expect::shared_at(&trace, 0, &bare);
     let facts =
@@ -496,7 +499,10 @@ fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCa
         disks: 0,
     };
     let mut duties: Vec<Duty> = Vec::new();
-    let mut hold: Holds = [true; CRASH.len()];
+    // For each model whether each promise held. One with more states than can be counted is left out.
+    let mut hold: Vec<(&Model, Holds)> =
+        MODELS.into_iter().map(|model| (model, [true; CRASH.len()])).collect();
+    hold.retain(|(model, _)| free_effects(&trace, model) <= MAX_FREE);
     for k in 0..=trace.last() {
         let duty = naive.duty(k);
         let known = duties.iter().position(|known| *known == duty);
@@ -504,10 +510,12 @@ fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCa
         if known.is_none() {
             duties.push(naive.duty(k));
         }
-        crash::enumerate(&trace, &POSIX, k, |survived| {
-            let now = witness.holds(survived, &duties, duty);
-            hold.iter_mut().zip(now).for_each(|(all, now)| *all &= now);
-        });
+        for (model, hold) in &mut hold {
+            crash::enumerate(&trace, model, k, |survived| {
+                let now = witness.holds(survived, &duties, duty);
+                hold.iter_mut().zip(now).for_each(|(all, now)| *all &= now);
+            });
+        }
         // Live states are those in which everything survived.
         let disk = Disk::new(View::live(&trace, k));
         let live_ok = oracle::holds(Promise::CurrentComplete, &disk, &bare, &facts, &duties[duty]);
@@ -521,27 +529,34 @@ fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCa
             );
         }
     }
-    let mut broken = 0;
-    for (promise, holds) in CRASH.into_iter().zip(hold) {
+    let (mut broken, mut differ) = (0, 0);
+    let each =
+        hold.iter().flat_map(|(model, hold)| CRASH.into_iter().zip(hold).map(move |one| (*model, one)));
+    for (model, (promise, holds)) in each {
         let row = judgement.rows.iter().find(|row| row.promise == promise).unwrap();
-        let verdict = row.crash.as_ref().unwrap();
-        match verdict {
+        let under = |model: &Model| row.under(model.name).unwrap();
+        differ |= u64::from(
+            matches!(under(&POSIX), Verdict::Broken(_)) && !matches!(under(model), Verdict::Broken(_)),
+        );
+        match under(model) {
             Verdict::Broken(found) => {
-                broken = 1;
-                prop_assert!(!holds, "{}: no such crash state: {found:?}", promise.name());
-                let crashes = Crashes::new(&trace, &POSIX);
-                let state = simfs::CrashState {
-                    at: found.at,
-                    extra: found.survived.iter().map(|e| EffectId(*e)).collect(),
-                };
+                broken |= u64::from(model.name == POSIX.name);
+                prop_assert!(
+                    !*holds,
+                    "{} under {}: no such crash state: {found:?}",
+                    promise.name(),
+                    model.name
+                );
+                let crashes = Crashes::new(&trace, model);
+                let state = found.state();
                 let table: Vec<bool> = (0..trace.effects().len() as u32)
                     .map(|e| state.contains(&crashes, EffectId(e)))
                     .collect();
                 let mut is_one = false;
-                crash::enumerate(&trace, &POSIX, found.at, |survived| is_one |= survived == table);
-                prop_assert!(is_one, "not a crash state: {found:?}");
+                crash::enumerate(&trace, model, found.at, |survived| is_one |= survived == table);
+                prop_assert!(is_one, "not a crash state of {}: {found:?}", model.name);
             }
-            _ => prop_assert!(holds, "{} was missed", promise.name()),
+            _ => prop_assert!(*holds, "{} was missed under {}", promise.name(), model.name),
         }
     }
     let any = |test: &dyn Fn(Seq, &OpKind) -> bool| {
@@ -552,6 +567,7 @@ fn check(steps: &[Step], keep: Option<usize>) -> Result<Option<Compared>, TestCa
         states: witness.states,
         disks: witness.disks,
         broken,
+        differ,
         overlapping: any(&|seq, op| matches!(op, OpKind::Sync { returned, .. } if *returned > seq)),
         failed_datasync: any(&|_, op| {
             matches!(op, OpKind::Sync { scope: SyncScope::FileData(_), ok: false, .. })
@@ -603,6 +619,7 @@ fn procedure_and_enumerator_agree() {
                 states: all.states + one.states,
                 disks: all.disks + one.disks,
                 broken: all.broken + one.broken,
+                differ: all.differ + one.differ,
                 overlapping: all.overlapping + one.overlapping,
                 failed_datasync: all.failed_datasync + one.failed_datasync,
                 protecting: all.protecting + one.protecting,
@@ -629,6 +646,7 @@ fn procedure_and_enumerator_agree() {
     );
     // And what the procedure could be wrong about is there.
     for (what, times) in [
+        ("models that differ", sum(|half| half.differ)),
         ("overlapping sync calls", sum(|half| half.overlapping)),
         ("failed fdatasync", sum(|half| half.failed_datasync)),
         ("protected releases", sum(|half| half.protecting)),
@@ -641,8 +659,8 @@ fn procedure_and_enumerator_agree() {
 fn the_right_deploy_is_proved_and_each_missing_barrier_is_found() {
     let right: Vec<Step> = right(0).into_iter().chain(right(1)).collect();
     let words = |steps: &[Step]| {
-        let judgement = judge(&run(steps), &scenario(Vec::new(), None), &POSIX);
-        let row = |row: &Row| row.crash.as_ref().map(|verdict| (row.promise, verdict.word()));
+        let judgement = judge(&run(steps), &scenario(Vec::new(), None), &[&POSIX]);
+        let row = |row: &Row| row.under("posix").map(|verdict| (row.promise, verdict.word()));
         judgement.rows.iter().filter_map(row).collect::<Vec<_>>()
     };
     assert!(words(&right).iter().all(|(_, word)| *word == "proved"), "{:?}", words(&right));
@@ -665,7 +683,7 @@ fn blindness_makes_proofs_unknown() {
     let judged = |steps: &[Step]| {
         let mut trace = run(steps);
         trace.mark(MarkKind::Blind { what: "a test said so".to_owned() });
-        judge(&trace, &scenario(Vec::new(), None), &POSIX)
+        judge(&trace, &scenario(Vec::new(), None), &[&POSIX])
     };
     let whole = judged(&right);
     assert!(!whole.any(|verdict| *verdict == Verdict::Proved));
@@ -682,11 +700,11 @@ fn further_runs_of_two_histories_are_one_verdict() {
     let unknown = |why: &str| Verdict::Unknown { why: why.to_owned() };
     let broken = |lines: &[&str]| {
         let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        Verdict::Broken(Counterexample { at: 1, lines, survived: Vec::new() })
+        Verdict::Broken(Counterexample::at(1, lines))
     };
     let trace = run(&right(0));
     let of_history = |verdict: &Verdict, what: &str| {
-        let mut judgement = judge(&trace, &scenario(Vec::new(), None), &POSIX);
+        let mut judgement = judge(&trace, &scenario(Vec::new(), None), &[&POSIX]);
         let promise = Promise::Recoverable;
         let tried = Tried { promise, what: what.to_owned(), runs: 1, seed: 1 };
         judgement.add_runs(promise, verdict.clone(), vec![tried]);
@@ -733,7 +751,7 @@ fn a_deploy_may_switch_back() {
     let back = [link, SyncAll(true), rename, sync, End(false)];
     let judged = |steps: &[&[Step]]| {
         let steps: Vec<Step> = right(0).into_iter().chain(steps.concat()).collect();
-        judge(&run(&steps), &scenario(Vec::new(), None), &POSIX)
+        judge(&run(&steps), &scenario(Vec::new(), None), &[&POSIX])
     };
     let good = judged(&[&bring, &cutover, &back]);
     assert_eq!(with_word(&good, "BROKEN"), [], "{:?}", good.rows);
@@ -762,7 +780,7 @@ fn a_removal_that_is_pending_is_finished_by_a_later_deploy() {
     let broken = |ends: Step, then: &[Step]| {
         let steps = right(0).into_iter().chain(right(1)).chain(third.clone()).chain([ends]);
         let steps: Vec<Step> = steps.chain(then.iter().cloned()).collect();
-        let judgement = judge(&run(&steps), &scenario(Vec::new(), Some(2)), &POSIX);
+        let judgement = judge(&run(&steps), &scenario(Vec::new(), Some(2)), &[&POSIX]);
         // Readers that hold the directory ask the same.
         let broken = with_word(&judgement, "BROKEN");
         assert_eq!(
@@ -821,7 +839,7 @@ fn each_report_of_a_deploy_counts() {
         step => vec![step],
     });
     let steps: Vec<Step> = twice.chain(second).collect();
-    let judgement = judge(&run(&steps), &scenario(Vec::new(), None), &POSIX);
+    let judgement = judge(&run(&steps), &scenario(Vec::new(), None), &[&POSIX]);
     let broken = with_word(&judgement, "BROKEN");
     // The first report was wrong; the release that the second one was about may not be touched.
     assert!(broken.contains(&Promise::CurrentComplete), "{broken:?}");
@@ -844,7 +862,7 @@ fn a_link_that_no_longer_leads_to_shared_data_makes_the_report_wrong() {
     let ready = [&[begin, mkdir, write][..], &before, &[link, sync, rename, durable]].concat();
     for (between, broken) in [(&[][..], false), (&turned, true)] {
         let steps = [&ready, between, &[ack.clone(), end.clone()]].concat();
-        let judgement = judge(&run(&steps), &scenario, &POSIX);
+        let judgement = judge(&run(&steps), &scenario, &[&POSIX]);
         let row = &judgement.rows[0];
         assert_eq!(
             (row.promise, row.live.as_ref().unwrap().word() == "BROKEN"),
@@ -882,7 +900,7 @@ fn what_lies_too_deep_is_unknown() {
             fs.mark(MarkKind::End { deploy, ok: true, cleanup_pending: false });
         }
         let source = Arc::new(source);
-        let judgement = judge(fs.trace(), &scenario(vec![source.clone(), source], None), &POSIX);
+        let judgement = judge(fs.trace(), &scenario(vec![source.clone(), source], None), &[&POSIX]);
         assert_eq!(with_word(&judgement, "BROKEN"), [], "{depth}: {:?}", judgement.rows);
         let deep = depth > golden::MAX_DEPTH;
         assert_eq!(with_word(&judgement, "proved").is_empty(), deep, "{depth}: {:?}", judgement.rows);
@@ -894,7 +912,7 @@ fn what_lies_too_deep_is_unknown() {
 #[test]
 fn a_trace_without_acknowledgement_proves_nothing() {
     let steps = [Begin, Mkdir("app/r/1"), End(false)];
-    let judgement = judge(&run(&steps), &scenario(Vec::new(), Some(1)), &POSIX);
+    let judgement = judge(&run(&steps), &scenario(Vec::new(), Some(1)), &[&POSIX]);
     let words: Vec<_> = judgement.rows.iter().flat_map(Row::verdicts).map(Verdict::word).collect();
     assert!(words.iter().all(|word| word != "BROKEN"), "{words:?}");
     // Shared data was there, and nothing touched it.

@@ -5,6 +5,7 @@ use simfs::{Cell, Crashes, EffectId, Ino, Name, OpKind, ROOT, Seq, SyncScope, Tr
 
 use super::Scenario;
 use super::decide::Broken;
+use super::repair::Call;
 use crate::tree::show;
 
 /// Tells ops of a trace with the paths they had.
@@ -128,11 +129,6 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// One effect: what of an op survived or did not.
-    fn effect(&self, id: EffectId) -> String {
-        format!("{}, from {}", self.cell(id), self.op(self.trace.effect(id).seq))
-    }
-
     /// What an effect changed.
     pub(crate) fn cell(&self, id: EffectId) -> String {
         let effect = self.trace.effect(id);
@@ -153,6 +149,23 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// A sync call that would help: where it belongs, and how to say it to a shell.
+    pub(crate) fn call(&self, call: &Call, scenario: &Scenario) -> String {
+        let deploy_path: String =
+            scenario.deploy_path.iter().map(|name| format!("/{}", show(name))).collect();
+        let command = match call.scope {
+            SyncScope::All => format!("`sync -f {}{deploy_path}`", self.mount),
+            SyncScope::File(ino) | SyncScope::FileData(ino) | SyncScope::Dir(ino) => {
+                format!("`sync {}`", self.path(ino))
+            }
+        };
+        if call.before_marks || call.after == self.trace.last() {
+            format!("after {}, before anything is reported: {command}", self.op(call.after))
+        } else {
+            format!("before {}: {command}", self.op(call.after + 1))
+        }
+    }
+
     /// A power loss: when, what is wrong, what survived and what did not.
     pub(crate) fn counterexample(
         &self,
@@ -164,24 +177,69 @@ impl<'a> Words<'a> {
         let mut lines = vec![format!("power loss after {}:", self.op(at)), sentence.to_owned()];
         // What the pins name is what matters; the rest of the state is there only because a pin requires it, or
         // because no sync could take it back.
-        let pinned = |effect: &&EffectId| broken.pins.iter().any(|pin| pin.1 == Some(**effect));
-        for effect in broken.state.extra.iter().filter(pinned) {
-            lines.push(format!("survived, though no sync covered it: {}", self.effect(*effect)));
+        let (kept, lost) = (kept(crashes, broken), self.lost(crashes, broken));
+        // What came before anything was lost is no surprise.
+        let from = lost.first().map_or(0, |lost| self.trace.effect(*lost).seq);
+        let before = kept.partition_point(|effect| self.trace.effect(*effect).seq < from);
+        for (seq, cells) in self.by_op(&kept[before..]) {
+            lines.push(format!("survived, though no sync covered it: {cells}, from {}", self.op(seq)));
         }
-        let mut lost: Vec<EffectId> =
-            broken.pins.iter().filter_map(|pin| self.lost(crashes, pin, at)).collect();
-        lost.sort_unstable();
-        lost.dedup();
-        for effect in lost {
-            lines.push(format!("did not survive, since no sync had covered it: {}", self.effect(effect)));
+        for (seq, cells) in self.by_op(&lost) {
+            lines.push(format!(
+                "did not survive, since no sync had covered it: {cells}, from {}",
+                self.op(seq)
+            ));
+        }
+        let model = crashes.model();
+        let mut rules: Vec<&str> = Vec::new();
+        for effect in &lost {
+            let rule = model.rule_about(self.trace, *effect).map(|rule| rule.text);
+            if let Some(rule) = rule.filter(|rule| !rules.contains(rule)) {
+                rules.push(rule);
+            }
+        }
+        lines.extend(rules.iter().map(|rule| format!("allowed by `{}`: {rule}", model.name)));
+        // Of several, what stays open longest.
+        if let Some(likely) = lost.iter().rev().find_map(|effect| model.likely(self.trace, *effect)) {
+            lines.push(format!("how likely: {likely}"));
         }
         lines
     }
 
-    /// The newest version of a pinned cell that was issued and is not in the state.
-    fn lost(&self, crashes: &Crashes<'_>, pin: &simfs::Pin, at: Seq) -> Option<EffectId> {
+    /// Effects, in order, by the ops that they are from: what each changed.
+    fn by_op(&self, effects: &[EffectId]) -> Vec<(Seq, String)> {
+        let seq = |effect: &EffectId| self.trace.effect(*effect).seq;
+        let ops = effects.chunk_by(|a, b| seq(a) == seq(b));
+        let told = |op: &[EffectId]| {
+            let cells: Vec<String> = op.iter().map(|effect| self.cell(*effect)).collect();
+            Some((seq(op.first()?), cells.join(", ")))
+        };
+        ops.filter_map(told).collect()
+    }
+
+    /// The newest versions of pinned cells that were issued and are not in the state.
+    pub(crate) fn lost(&self, crashes: &Crashes<'_>, broken: &Broken) -> Vec<EffectId> {
+        let at = broken.state.at;
+        let mut lost: Vec<EffectId> =
+            broken.pins.iter().filter_map(|pin| self.lost_of(crashes, pin, at)).collect();
+        lost.sort_unstable();
+        lost.dedup();
+        lost
+    }
+
+    fn lost_of(&self, crashes: &Crashes<'_>, pin: &simfs::Pin, at: Seq) -> Option<EffectId> {
         let mut versions = self.trace.versions(pin.0).iter().rev().copied();
         let newest = versions.find(|effect| self.trace.effect(*effect).seq <= at)?;
         (Some(newest) != pin.1 && crashes.forced_at(newest) > at).then_some(newest)
     }
+}
+
+/// What is pinned and survived without having been forced.
+pub(crate) fn kept(crashes: &Crashes<'_>, broken: &Broken) -> Vec<EffectId> {
+    let pinned = broken.pins.iter().filter_map(|pin| pin.1);
+    let mut kept: Vec<EffectId> =
+        pinned.filter(|effect| crashes.forced_at(*effect) > broken.state.at).collect();
+    kept.sort_unstable();
+    kept.dedup();
+    kept
 }

@@ -127,7 +127,7 @@ fn said(trace: &Trace) -> Vec<String> {
 
 fn assert_comes_back(scenario: &Scenario, trace: &Trace) {
     let verdicts = |trace: &Trace, scenario: &Scenario| {
-        serde_json::to_string(&judge(trace, scenario, &simfs::POSIX)).unwrap()
+        serde_json::to_string(&judge(trace, scenario, &[&simfs::POSIX])).unwrap()
     };
     let mut files = Vec::new();
     for encoding in [Encoding::Compact, Encoding::Lines] {
@@ -261,7 +261,7 @@ proptest! {
             tell::tree(&recorded, None, None, &mut shown).unwrap();
             prop_assert!(!String::from_utf8(shown).unwrap().chars().any(|c| c.is_control() && c != '\n'));
             for history in &recorded.histories {
-                judge(&history.trace, &history.scenario, &simfs::POSIX);
+                judge(&history.trace, &history.scenario, &[&simfs::POSIX]);
             }
         }
     }

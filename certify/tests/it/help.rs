@@ -28,11 +28,13 @@ fn help_of_the_program() {
            cutover-certify <COMMAND>
 
     Commands:
-      run    Certifies any other deploy command
-      judge  Judges recorded traces: live and crash states, without FUSE and without the tool; runs are
-             not in them
-      trace  Shows or converts a recorded trace
-      help   Print this message or the help of the given subcommand(s)
+      run     Certifies any other deploy command
+      judge   Judges recorded traces: live and crash states, without FUSE and without the tool; runs are
+              not in them
+      trace   Shows or converts a recorded trace
+      replay  Shows the crashed disk of a counterexample, the same each time
+      models  Prints the models of what a power loss may leave: their rules, and where each comes from
+      help    Print this message or the help of the given subcommand(s)
 
     Options:
           --app <DIR>...
@@ -41,6 +43,14 @@ fn help_of_the_program() {
 
           --json <FILE>
               Writes all verdicts as JSON
+
+          --model <NAME>
+              The model of what a power loss may leave; can be repeated. `cutover-certify models` prints
+              them all [default: posix, and what it contains: ext4-ordered, xfs and btrfs]
+
+          --host <HOST=MODEL>
+              A host of yours and the model of its file system, as `cutover check` says: what is broken
+              there is told at the end. Can be repeated
 
           --record <FILE>
               Writes what was recorded to a trace file, for `judge` and `trace`
@@ -109,6 +119,11 @@ fn help_of_run() {
           --app <DIR>...       The releases to deploy, oldest first; the last is deployed once more
                                unchanged [default: a bundled application]
           --json <FILE>        Writes all verdicts as JSON
+          --model <NAME>       The model of what a power loss may leave; can be repeated.
+                               `cutover-certify models` prints them all [default: posix, and what it
+                               contains: ext4-ordered, xfs and btrfs]
+          --host <HOST=MODEL>  A host of yours and the model of its file system, as `cutover check`
+                               says: what is broken there is told at the end. Can be repeated
           --record <FILE>      Writes what was recorded to a trace file, for `judge` and `trace`
           --timeout <SECONDS>  Time limit of one deploy, in seconds [default: 120]
           --recordings <N>     Records the history so often, and merges the verdicts; from the second

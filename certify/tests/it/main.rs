@@ -3,6 +3,8 @@
 
 mod faults;
 mod help;
+mod mutations;
+mod replay;
 mod traces;
 
 /// Says why a test cannot run here. In CI nothing may be missing, so there it is a failure.

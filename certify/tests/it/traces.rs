@@ -58,14 +58,22 @@ fn verdicts(file: &Path, json: &Path) -> String {
     assert_eq!(judgement["exit_status"], out.status.code().unwrap());
     let mut text = format!("exit {}", judgement["exit_status"]);
     for row in judgement["rows"].as_array().unwrap() {
-        for (states, sign) in [("live", ""), ("crash", "*")] {
-            let word = match row[states]["verdict"].as_str() {
+        let none = Vec::new();
+        let crash = row["crash"].as_array().unwrap_or(&none);
+        let under = |model: &str| crash.iter().find(|crash| crash["model"] == model);
+        for (verdict, sign) in [(Some(&row["live"]), ""), (under("posix"), "*")] {
+            let word = match verdict.and_then(|verdict| verdict["verdict"].as_str()) {
                 Some("broken") => "BROKEN",
                 Some("not_asked") => "not asked",
                 Some("unknown") => "unknown",
                 _ => continue,
             };
             let _ = write!(text, ", {}{sign} {word}", row["promise"].as_str().unwrap());
+            let proved = crash.iter().filter(|crash| crash["verdict"] == "proved");
+            let proved: Vec<&str> = proved.map(|crash| crash["model"].as_str().unwrap()).collect();
+            if sign == "*" && !proved.is_empty() {
+                let _ = write!(text, " (not {})", proved.join(", "));
+            }
         }
     }
     text
@@ -80,12 +88,16 @@ fn recorded_traces_keep_their_verdicts() {
     }
     insta::assert_snapshot!(shown, @r"
     all proved but what is named; * is under posix
-    cleanup-before-durable: exit 1, current_complete* BROKEN, durable_ack* BROKEN, immutable_after_cutover BROKEN, readers_whole BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
+    cleanup-before-durable: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), immutable_after_cutover BROKEN, readers_whole BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
     correct: exit 0, shared_intact not asked, shared_intact* not asked
+    correct-copy-fsync: exit 0, shared_intact not asked, shared_intact* not asked
     engine: exit 0
+    fdatasync-modes: exit 1, current_complete* BROKEN (not ext4-ordered, xfs), durable_ack* BROKEN (not ext4-ordered, xfs), previous_intact* BROKEN (not ext4-ordered, xfs), shared_intact not asked, shared_intact* not asked
+    fsync-files-only: exit 1, current_complete* BROKEN (not ext4-ordered, xfs), durable_ack* BROKEN (not ext4-ordered, xfs), previous_intact* BROKEN (not ext4-ordered, xfs), shared_intact not asked, shared_intact* not asked
+    fsync-not-releases: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), previous_intact* BROKEN (not ext4-ordered, xfs, btrfs), shared_intact not asked, shared_intact* not asked
     keeps-two: exit 1, immutable_after_cutover BROKEN, readers_whole BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
-    link-after-barrier: exit 1, current_complete* BROKEN, durable_ack* BROKEN, shared_intact not asked, shared_intact* not asked
-    ln-sfn: exit 1, current_complete* BROKEN, durable_ack* BROKEN, shared_intact not asked, shared_intact* not asked
+    link-after-barrier: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), shared_intact not asked, shared_intact* not asked
+    ln-sfn: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), shared_intact not asked, shared_intact* not asked
     no-barrier-after: exit 1, current_complete* BROKEN, durable_ack* BROKEN, shared_intact not asked, shared_intact* not asked
     no-barrier-before: exit 1, current_complete* BROKEN, durable_ack* BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked
     rm-ln: exit 1, current_complete BROKEN, current_complete* BROKEN, never_absent BROKEN, durable_ack* BROKEN, readers_whole BROKEN, shared_intact not asked, shared_intact* not asked

@@ -6,9 +6,11 @@
 
 use fastrand::Rng;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
-use super::{CrashState, Crashes, requirements};
+use super::{CrashState, Crashes};
 use crate::cell::Ino;
+use crate::model::Order;
 use crate::trace::{EffectId, Seq};
 
 /// Crash states at one crash point, without end; the same one may come again.
@@ -22,15 +24,24 @@ pub struct Samples {
     chosen: Vec<bool>,
     /// By cell: whether a newer version has been seen.
     seen: Vec<bool>,
+    /// Up to which op the chain of metadata is in the state that is being drawn.
+    chain: Seq,
+    /// Whether the model has such a chain.
+    chained: bool,
     rng: Rng,
 }
 
 struct Free {
     effect: EffectId,
-    /// What it requires of `free`, by place; births require nothing, so one step is all.
+    /// What it requires of `free`, by place; what that requires in its turn is not listed.
     needs: Vec<u32>,
     /// It requires something that is not there at this crash point.
     never: bool,
+    /// The op up to which it requires the chain of metadata, itself included if it is a link; 0 if it does not.
+    chain: Seq,
+    /// It is a link of the chain.
+    link: bool,
+    seq: Seq,
     /// Its inode, and its cell, counted among those of `free`.
     inode: u32,
     cell: u32,
@@ -61,9 +72,19 @@ impl Samples {
             .iter()
             .map(|effect| {
                 let mut needs = Vec::new();
-                let mut never = false;
-                for required in requirements(trace, crashes.model(), *effect) {
+                let (mut never, mut chain) = (false, 0);
+                let mut required = SmallVec::new();
+                let link = crashes.is_link(*effect);
+                if link && k < crashes.loose_from(*effect) {
+                    chain = trace.effect(*effect).seq;
+                } else {
+                    crashes.requirements(*effect, &mut required);
+                }
+                for required in required {
                     match ids.binary_search(&required) {
+                        Ok(_) if crashes.is_link(required) && k < crashes.loose_from(required) => {
+                            chain = chain.max(trace.effect(required).seq);
+                        }
                         Ok(place) => needs.push(place as u32),
                         Err(_) => never |= crashes.forced_at(required) > k,
                     }
@@ -74,13 +95,26 @@ impl Samples {
                     effect: *effect,
                     needs,
                     never,
+                    chain,
+                    link,
+                    seq: trace.effect(*effect).seq,
                     inode: *inodes.entry(trace.cell(cell).ino()).or_insert(next_inode),
                     cell: *cells.entry(cell).or_insert(next_cell),
                 }
             })
             .collect();
         let (chosen, seen) = (vec![false; free.len()], vec![false; cells.len()]);
-        Self { at: k, free, inodes: inodes.len() as u32, chosen, seen, rng: Rng::with_seed(seed) }
+        let mut free = free;
+        // What requires that in its turn is not there either.
+        while let Some(place) = free
+            .iter()
+            .position(|one| !one.never && one.needs.iter().any(|needed| free[*needed as usize].never))
+        {
+            free[place].never = true;
+        }
+        let (inodes, rng) = (inodes.len() as u32, Rng::with_seed(seed));
+        let chained = crashes.model().order == Order::Chain;
+        Self { at: k, free, inodes, chosen, seen, chain: 0, chained, rng }
     }
 
     /// How many effects may or may not be in a state.
@@ -93,13 +127,15 @@ impl Samples {
     /// at most in versions that a newer one hides. (Different disks have the same one with a chance of 2⁻⁶⁴.)
     pub fn draw(&mut self, state: &mut CrashState) -> u64 {
         self.choose();
-        state.at = self.at;
+        (state.at, state.chain) = (self.at, self.chain);
         state.extra.clear();
         self.seen.fill(false);
         let mut disk = 0_u64;
         for (place, free) in self.free.iter().enumerate().rev() {
             if self.chosen[place] {
-                state.extra.push(free.effect);
+                if !(free.link && free.seq <= self.chain) {
+                    state.extra.push(free.effect);
+                }
                 if !std::mem::replace(&mut self.seen[free.cell as usize], true) {
                     disk = disk.wrapping_add(mixed(u64::from(free.effect.0)));
                 }
@@ -111,7 +147,7 @@ impl Samples {
 
     /// The next state as a value of its own.
     pub fn next_state(&mut self) -> CrashState {
-        let mut state = CrashState { at: self.at, extra: Vec::new() };
+        let mut state = CrashState::default();
         self.draw(&mut state);
         state
     }
@@ -128,21 +164,59 @@ impl Samples {
         self.rough(style);
         // Closed again: what an effect requires comes along, or the effect goes.
         let along = self.rng.bool();
+        self.chain = 0;
+        if self.chained {
+            self.draw_chain();
+        }
+        // Births require nothing; only with a chain do requirements have some in their turn.
+        while self.close_once(along) && self.chained {}
+    }
+
+    /// How much of the chain survived: nothing, all, or up to some effect. Its links follow, whatever was drawn for them.
+    fn draw_chain(&mut self) {
+        let last = self.at;
+        self.chain = match (self.rng.u8(0..4), self.free.len()) {
+            (0, _) | (_, 0) => 0,
+            (1, _) => last,
+            (_, count) => self.free[self.rng.usize(..count)].seq,
+        };
+        for (free, chosen) in self.free.iter().zip(&mut self.chosen) {
+            let tied = free.chain == free.seq;
+            if free.link && (tied || free.seq <= self.chain) {
+                *chosen = free.seq <= self.chain;
+            }
+        }
+    }
+
+    /// Looks at each effect once; whether anything changed.
+    fn close_once(&mut self, along: bool) -> bool {
+        let mut changed = false;
         for place in 0..self.free.len() {
-            let Free { needs, never, .. } = &self.free[place];
-            if !self.chosen[place] || (needs.is_empty() && !never) {
+            let Free { needs, never, chain, seq, link, .. } = &self.free[place];
+            let (never, chain) = (*never, *chain);
+            if *link && *seq <= self.chain {
+                changed |= !std::mem::replace(&mut self.chosen[place], true);
                 continue;
             }
-            if *never {
-                self.chosen[place] = false;
-            } else if along {
+            if !self.chosen[place] || (needs.is_empty() && !never && chain <= self.chain) {
+                continue;
+            }
+            let complete =
+                !never && chain <= self.chain && needs.iter().all(|needed| self.chosen[*needed as usize]);
+            if complete {
+                continue;
+            }
+            changed = true;
+            if along && !never {
                 for needed in needs {
                     self.chosen[*needed as usize] = true;
                 }
+                self.chain = self.chain.max(chain);
             } else {
-                self.chosen[place] = needs.iter().all(|needed| self.chosen[*needed as usize]);
+                self.chosen[place] = false;
             }
         }
+        changed
     }
 
     fn rough(&mut self, style: Style) {
@@ -205,7 +279,7 @@ mod tests {
     use super::*;
     use crate::crash::enumerate;
     use crate::fs::{Caller, Fs};
-    use crate::model::POSIX;
+    use crate::model::{FILE_SYSTEMS, POSIX};
     use crate::trace::{CellId, SyncScope, Trace};
     use crate::view::View;
 
@@ -228,16 +302,18 @@ mod tests {
     #[test]
     fn every_state_is_a_crash_state_and_every_crash_state_comes_up() {
         let trace = trace();
-        let crashes = Crashes::new(&trace, &POSIX);
-        for k in 0..=trace.last() {
-            let mut all = BTreeSet::new();
-            enumerate(&trace, &POSIX, k, |survived| {
-                all.insert(survived.to_vec());
-            });
-            let mut samples = Samples::new(&crashes, k, 7);
-            let drawn: BTreeSet<_> =
-                (0..20_000).map(|_| table(&trace, &crashes, &samples.next_state())).collect();
-            assert_eq!(drawn, all, "seed 7 at crash point {k}");
+        for model in FILE_SYSTEMS {
+            let crashes = Crashes::new(&trace, model);
+            for k in 0..=trace.last() {
+                let mut all = BTreeSet::new();
+                enumerate(&trace, model, k, |survived| {
+                    all.insert(survived.to_vec());
+                });
+                let mut samples = Samples::new(&crashes, k, 7);
+                let drawn: BTreeSet<_> =
+                    (0..20_000).map(|_| table(&trace, &crashes, &samples.next_state())).collect();
+                assert_eq!(drawn, all, "seed 7, {} at crash point {k}", model.name);
+            }
         }
     }
 

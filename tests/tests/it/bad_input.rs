@@ -131,38 +131,38 @@ fn a_tool_that_fails_later() {
         exit code: 3
         ----- stdout
         ───
-         promise                   live states   posix       runs
+         promise                   live states   posix       ext4-ordered   xfs         btrfs       runs
         ═══
-         current_complete          unknown       unknown     –
+         current_complete          unknown       unknown     unknown        unknown     unknown     –
         ───
-         never_absent              unknown       –           –
+         never_absent              unknown       –           –              –           –           –
         ───
-         durable_ack               –             unknown     –
+         durable_ack               –             unknown     unknown        unknown     unknown     –
         ───
-         immutable_after_cutover   unknown       –           –
+         immutable_after_cutover   unknown       –           –              –           –           –
         ───
-         readers_whole             unknown       –           not asked
+         readers_whole             unknown       –           –              –           –           not asked
         ───
-         previous_intact           not asked     not asked   –
+         previous_intact           not asked     not asked   not asked      not asked   not asked   –
         ───
-         shared_intact             not asked     not asked   –
+         shared_intact             not asked     not asked   not asked      not asked   not asked   –
         ───
-         retention                 not asked     –           –
+         retention                 not asked     –           –              –           –           –
         ───
-         recoverable               –             –           not asked
+         recoverable               –             –           –              –           –           not asked
         ───
-         failed_is_failed          –             –           not asked
+         failed_is_failed          –             –           –              –           –           not asked
         ───
 
         readers_whole was not asked (runs): no readers were started as processes (--readers)
 
         previous_intact was not asked (live states): no release replaced another
 
-        previous_intact was not asked (posix): no release replaced another
+        previous_intact was not asked (crash states): no release replaced another
 
         shared_intact was not asked (live states): no shared data was declared
 
-        shared_intact was not asked (posix): no shared data was declared
+        shared_intact was not asked (crash states): no shared data was declared
 
         retention was not asked (live states): no number of releases was declared (--keep)
 
@@ -189,42 +189,46 @@ fn a_tool_that_does_nothing_and_says_it_did() {
         exit code: 1
         ----- stdout
         ───
-         promise                   live states   posix       runs
+         promise                   live states   posix       ext4-ordered   xfs         btrfs       runs
         ═══
-         current_complete          BROKEN        BROKEN      –
+         current_complete          BROKEN        BROKEN      BROKEN         BROKEN      BROKEN      –
         ───
-         never_absent              not asked     –           –
+         never_absent              not asked     –           –              –           –           –
         ───
-         durable_ack               –             BROKEN      –
+         durable_ack               –             BROKEN      BROKEN         BROKEN      BROKEN      –
         ───
-         immutable_after_cutover   not asked     –           –
+         immutable_after_cutover   not asked     –           –              –           –           –
         ───
-         readers_whole             BROKEN        –           not asked
+         readers_whole             BROKEN        –           –              –           –           not asked
         ───
-         previous_intact           not asked     not asked   –
+         previous_intact           not asked     not asked   not asked      not asked   not asked   –
         ───
-         shared_intact             not asked     not asked   –
+         shared_intact             not asked     not asked   not asked      not asked   not asked   –
         ───
-         retention                 not asked     –           –
+         retention                 not asked     –           –              –           –           –
         ───
-         recoverable               –             –           not asked
+         recoverable               –             –           –              –           –           not asked
         ───
-         failed_is_failed          –             –           not asked
+         failed_is_failed          –             –           –              –           –           not asked
         ───
 
         current_complete is broken (live states):
           after op N (the disk as it was found):
           `current` resolves to nothing
 
-        current_complete is broken (posix):
+        current_complete is broken (posix, ext4-ordered, xfs, btrfs):
           power loss after op N (the disk as it was found):
           `current` resolves to nothing
+          no four sync calls or fewer would mend it: the operations themselves have to be others
+          replay it: cutover-certify replay TOKEN
 
         never_absent was not asked (live states): `current` never appeared
 
-        durable_ack is broken (posix):
+        durable_ack is broken (posix, ext4-ordered, xfs, btrfs):
           power loss after op N (the disk as it was found):
           `current` resolves to nothing, not to what was acknowledged
+          no four sync calls or fewer would mend it: the operations themselves have to be others
+          replay it: cutover-certify replay TOKEN
 
         immutable_after_cutover was not asked (live states): `current` never appeared
 
@@ -236,11 +240,11 @@ fn a_tool_that_does_nothing_and_says_it_did() {
 
         previous_intact was not asked (live states): no release replaced another
 
-        previous_intact was not asked (posix): no release replaced another
+        previous_intact was not asked (crash states): no release replaced another
 
         shared_intact was not asked (live states): no shared data was declared
 
-        shared_intact was not asked (posix): no shared data was declared
+        shared_intact was not asked (crash states): no shared data was declared
 
         retention was not asked (live states): no number of releases was declared (--keep)
 
@@ -250,7 +254,7 @@ fn a_tool_that_does_nothing_and_says_it_did() {
 
         3 deploys, 0 releases, N operations, N effects, N sync calls.
         Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 0 cutovers.
-        Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
+        Decided for what was recorded: every live state, and every crash state of the models posix, ext4-ordered, xfs, btrfs at each of N crash points.
         Recorded and judged in T s, of which T s for judging.
         ----- stderr
         deploy 1: N operations on the disk, T s

@@ -24,12 +24,20 @@ fn a_removal_that_overtakes_the_rename() {
           `current` resolves to /srv/app/releases/20240101000001, in which -rf is missing
           survived, though no sync covered it: the removal of /srv/app/releases/20240101000001/-rf, from op N (unlink /srv/app/releases/20240101000001/-rf)
           did not survive, since no sync had covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
+          allowed by `posix`: nothing is ordered, except that a directory entry that survived brings the inode it names, possibly without its content: an empty file, an empty directory, an empty symlink
+          what would mend it, proved under `posix` up to the end of deploy 2:
+            before op N (unlink /srv/app/releases/20240101000001/-rf): `sync /srv/app`
+          replay it: cutover-certify replay TOKEN
 
         durable_ack is broken (posix):
           power loss after op N (unlink /srv/app/releases/20240101000001/-rf):
           `current` resolves to /srv/app/releases/20240101000001, in which -rf is missing
           survived, though no sync covered it: the removal of /srv/app/releases/20240101000001/-rf, from op N (unlink /srv/app/releases/20240101000001/-rf)
           did not survive, since no sync had covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
+          allowed by `posix`: nothing is ordered, except that a directory entry that survived brings the inode it names, possibly without its content: an empty file, an empty directory, an empty symlink
+          what would mend it, proved under `posix` up to the end of deploy 2:
+            before op N (unlink /srv/app/releases/20240101000001/-rf): `sync /srv/app`
+          replay it: cutover-certify replay TOKEN
 
         readers_whole is broken (live states):
           a reader opens /srv/app/releases/20240101000001, to which `current` resolves, after op N (sync of the whole disk),
@@ -42,22 +50,25 @@ fn a_removal_that_overtakes_the_rename() {
           after op N (unlink /srv/app/releases/20240101000001/-rf):
           in releases/20240101000001, which has to stay, -rf is missing
 
-        previous_intact is broken (posix):
+        previous_intact is broken (posix, ext4-ordered, xfs, btrfs):
           power loss after op N (unlink /srv/app/releases/20240101000001/-rf):
           releases/20240101000001, which has to stay, is damaged, in which -rf is missing
           survived, though no sync covered it: the removal of /srv/app/releases/20240101000001/-rf, from op N (unlink /srv/app/releases/20240101000001/-rf)
+          no four sync calls or fewer would mend it: the operations themselves have to be others
+          replay it: cutover-certify replay TOKEN
 
         shared_intact was not asked (live states): no shared data was declared
 
-        shared_intact was not asked (posix): no shared data was declared
+        shared_intact was not asked (crash states): no shared data was declared
 
         recoverable was not asked (runs): the tool was not run again (--recoveries)
 
         failed_is_failed was not asked (runs): no faults were tried (--faults)
 
         6 deploys, 6 releases, N operations, N effects, N sync calls.
+        Not durable under `posix` when deploy 2 was reported as live, after op N (fsync /srv/app): the removal of /srv/app/releases/20240101000001/-rf, the removal of /srv/app/releases/20240101000001/.env.example, the removal of /srv/app/releases/20240101000001/CHANGELOG, the removal of /srv/app/releases/20240101000001/LICENSE, and N effects more.
         Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.
-        Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
+        Decided for what was recorded: every live state, and every crash state of the models posix, ext4-ordered, xfs, btrfs at each of N crash points.
         Recorded and judged in T s, of which T s for judging.
         ");
     }
@@ -73,6 +84,10 @@ fn a_link_whose_text_is_lost() {
           survived, though no sync covered it: the existence of /srv/app/current, from op N (symlink /srv/app/.current.20240101000002.PID)
           survived, though no sync covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
           did not survive, since no sync had covered it: the text of the symlink /srv/app/current, from op N (symlink /srv/app/.current.20240101000002.PID)
+          allowed by `posix`: nothing is ordered, except that a directory entry that survived brings the inode it names, possibly without its content: an empty file, an empty directory, an empty symlink
+          what would mend it, proved under `posix` up to the end of deploy 2:
+            before op N (rename /srv/app/.current.20240101000002.PID /srv/app/current): `sync /srv/app`
+          replay it: cutover-certify replay TOKEN
 
         durable_ack is broken (posix):
           power loss after op N (rename /srv/app/.current.20240101000002.PID /srv/app/current):
@@ -80,20 +95,25 @@ fn a_link_whose_text_is_lost() {
           survived, though no sync covered it: the existence of /srv/app/current, from op N (symlink /srv/app/.current.20240101000002.PID)
           survived, though no sync covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
           did not survive, since no sync had covered it: the text of the symlink /srv/app/current, from op N (symlink /srv/app/.current.20240101000002.PID)
+          allowed by `posix`: nothing is ordered, except that a directory entry that survived brings the inode it names, possibly without its content: an empty file, an empty directory, an empty symlink
+          what would mend it, proved under `posix` up to the end of deploy 2:
+            before op N (rename /srv/app/.current.20240101000002.PID /srv/app/current): `sync /srv/app`
+          replay it: cutover-certify replay TOKEN
 
         readers_whole was not asked (runs): no readers were started as processes (--readers)
 
         shared_intact was not asked (live states): no shared data was declared
 
-        shared_intact was not asked (posix): no shared data was declared
+        shared_intact was not asked (crash states): no shared data was declared
 
         recoverable was not asked (runs): the tool was not run again (--recoveries)
 
         failed_is_failed was not asked (runs): no faults were tried (--faults)
 
         6 deploys, 6 releases, N operations, N effects, N sync calls.
+        Not durable under `posix` when deploy 4 was reported as live, after op N (rmdir /srv/app/releases/20240101000001): the removal of /srv/app/releases/20240101000001/-rf, the removal of /srv/app/releases/20240101000001/.env.example, the removal of /srv/app/releases/20240101000001/CHANGELOG, the removal of /srv/app/releases/20240101000001/LICENSE, and N effects more.
         Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.
-        Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
+        Decided for what was recorded: every live state, and every crash state of the models posix, ext4-ordered, xfs, btrfs at each of N crash points.
         Recorded and judged in T s, of which T s for judging.
         ");
     }
@@ -107,19 +127,23 @@ fn an_instant_without_current() {
           after op N (unlink /srv/app/current):
           `current` resolves to nothing
 
-        current_complete is broken (posix):
+        current_complete is broken (posix, ext4-ordered, xfs, btrfs):
           power loss after op N (unlink /srv/app/current):
           `current` resolves to nothing
           survived, though no sync covered it: the removal of /srv/app/current, from op N (unlink /srv/app/current)
+          no four sync calls or fewer would mend it: the operations themselves have to be others
+          replay it: cutover-certify replay TOKEN
 
         never_absent is broken (live states):
           after op N (unlink /srv/app/current):
           `current` does not resolve to a directory
 
-        durable_ack is broken (posix):
+        durable_ack is broken (posix, ext4-ordered, xfs, btrfs):
           power loss after op N (unlink /srv/app/current):
           `current` resolves to nothing, not to what was acknowledged
           survived, though no sync covered it: the removal of /srv/app/current, from op N (unlink /srv/app/current)
+          no four sync calls or fewer would mend it: the operations themselves have to be others
+          replay it: cutover-certify replay TOKEN
 
         readers_whole is broken (live states):
           a reader that goes through `current` for each file, after op N (unlink /srv/app/current):
@@ -129,15 +153,16 @@ fn an_instant_without_current() {
 
         shared_intact was not asked (live states): no shared data was declared
 
-        shared_intact was not asked (posix): no shared data was declared
+        shared_intact was not asked (crash states): no shared data was declared
 
         recoverable was not asked (runs): the tool was not run again (--recoveries)
 
         failed_is_failed was not asked (runs): no faults were tried (--faults)
 
         6 deploys, 6 releases, N operations, N effects, N sync calls.
+        Not durable under `posix` when deploy 4 was reported as live, after op N (rmdir /srv/app/releases/20240101000001): the removal of /srv/app/releases/20240101000001/-rf, the removal of /srv/app/releases/20240101000001/.env.example, the removal of /srv/app/releases/20240101000001/CHANGELOG, the removal of /srv/app/releases/20240101000001/LICENSE, and N effects more.
         Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 5 cutovers.
-        Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
+        Decided for what was recorded: every live state, and every crash state of the models posix, ext4-ordered, xfs, btrfs at each of N crash points.
         Recorded and judged in T s, of which T s for judging.
         ");
     }

@@ -132,10 +132,10 @@ impl History {
             Ok(recording) => recording,
             Err(error) => return Some(format!("could not record: {error}\n")),
         };
-        let judgement = judge(&recording.trace, &recording.scenario, &simfs::POSIX);
+        let judgement = judge(&recording.trace, &recording.scenario, &[&simfs::POSIX]);
         let cut = recording.cut_short.map(|cut| format!("{cut}:\n{}\n", tree::show(&cut.output)));
         let bad = cut.is_some() || !acceptable(&judgement);
-        bad.then(|| format!("{}{}", cut.unwrap_or_default(), report::text(&judgement)))
+        bad.then(|| format!("{}{}", cut.unwrap_or_default(), report::text(&judgement, None)))
     }
 
     /// As JSON, for `regressions/`.

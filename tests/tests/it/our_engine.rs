@@ -15,27 +15,27 @@ fn our_engine_keeps_its_promises() {
     exit code: 0
     ----- stdout
     ───
-     promise                   live states   posix    runs
+     promise                   live states   posix    ext4-ordered   xfs      btrfs    runs
     ═══
-     current_complete          proved        proved   –
+     current_complete          proved        proved   proved         proved   proved   –
     ───
-     never_absent              proved        –        –
+     never_absent              proved        –        –              –        –        –
     ───
-     durable_ack               –             proved   –
+     durable_ack               –             proved   proved         proved   proved   –
     ───
-     immutable_after_cutover   proved        –        –
+     immutable_after_cutover   proved        –        –              –        –        –
     ───
-     readers_whole             proved        –        held N/N
+     readers_whole             proved        –        –              –        –        held N/N
     ───
-     previous_intact           proved        proved   –
+     previous_intact           proved        proved   proved         proved   proved   –
     ───
-     shared_intact             proved        proved   –
+     shared_intact             proved        proved   proved         proved   proved   –
     ───
-     retention                 proved        –        –
+     retention                 proved        –        –              –        –        –
     ───
-     recoverable               –             –        not asked
+     recoverable               –             –        –              –        –        not asked
     ───
-     failed_is_failed          –             –        not asked
+     failed_is_failed          –             –        –              –        –        not asked
     ───
 
     recoverable was not asked (runs): the tool was not run again (--recoveries)
@@ -45,7 +45,7 @@ fn our_engine_keeps_its_promises() {
     20 deploys, 17 releases, N operations, N effects, N sync calls.
     Read meanwhile, by processes: N times a release by the path that `current` resolved to, N times one by a directory kept open, N times each file through `current`, of which N mixed releases; 0 undecided; N times across a cutover, N times in a directory that `current` had left.
     Decided for readers: N interleavings of those that resolve `current` once or hold its directory, N lookups through `current`. Who goes through it for each file may mix releases at 13 cutovers.
-    Decided for what was recorded: every live state, and every crash state of the model `posix` at each of N crash points.
+    Decided for what was recorded: every live state, and every crash state of the models posix, ext4-ordered, xfs, btrfs at each of N crash points.
     3 recordings, 3 distinct traces.
     Recorded and judged in T s, of which T s for judging.
     ----- stderr

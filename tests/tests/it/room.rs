@@ -180,6 +180,7 @@ impl Room {
             (r"\bop \d+\b", "op N"),
             (r"(\.current\.\d{14})\.\d+\b", "$1.PID"),
             (r"\b\d+ (operations|effects|sync calls|crash points|interleavings|lookups)\b", "N $1"),
+            (r"\breplay [a-z2-7]{16,}", "replay TOKEN"),
             (r"\bheld \d+/\d+\b", "held N/N"),
             (r"\b\d+ (times|mixed releases)\b", "N $1"),
             // A table is as wide as its longest cell.

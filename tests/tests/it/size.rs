@@ -95,10 +95,10 @@ fn a_real_application_is_proved_whole_and_its_content_stored_once() {
     let judgement: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     for row in judgement["rows"].as_array().unwrap() {
         let promise = row["promise"].as_str().unwrap();
-        for states in ["live", "crash"] {
-            let Some(verdict) = row[states]["verdict"].as_str() else { continue };
+        let live = (!row["live"].is_null()).then_some(&row["live"]);
+        for verdict in live.into_iter().chain(row["crash"].as_array().unwrap()) {
             let expected = if promise == "retention" && !slow { "not_asked" } else { "proved" };
-            assert_eq!(verdict, expected, "{promise}, {states}");
+            assert_eq!(verdict["verdict"], expected, "{promise}: {verdict}");
         }
     }
     let number = |value: &Value| value.as_u64().expect("a number");

@@ -124,7 +124,7 @@ pub(super) fn judge(
     let held = tally.once + tally.held + tally.each;
     let all = held + tally.undecided;
     let verdict = if let Some((at, lines)) = broken {
-        Verdict::Broken(Counterexample { at, lines, survived: Vec::new() })
+        Verdict::Broken(Counterexample::at(at, lines))
     } else if let Some(lost) = &passes.lost {
         Verdict::Unknown { why: format!("a reader was lost: {lost}") }
     } else if let Some(why) = unlike {

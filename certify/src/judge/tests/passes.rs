@@ -15,7 +15,7 @@ fn view(tree: &Tree) -> Files {
 
 /// The verdict about passes over a trace, and what was counted.
 fn judged(trace: &Trace, scenario: &Scenario, passes: &Passes) -> (Verdict, Verdict, Tally) {
-    let judgement = judge_with_readers(trace, scenario, &POSIX, Some(passes));
+    let judgement = judge_with_readers(trace, scenario, &[&POSIX], Some(passes));
     let row = judgement.rows.into_iter().find(|row| row.promise == Promise::ReadersWhole).unwrap();
     (row.live.unwrap(), row.runs.unwrap(), judgement.readers.processes.unwrap())
 }

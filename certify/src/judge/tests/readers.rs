@@ -275,7 +275,7 @@ fn agreed(steps: &[Step], keep: Option<usize>) -> Result<(Option<Counterexample>
     let trace = run(steps);
     let bare = scenario(Vec::new(), keep);
     let witness = Witness::new(&trace, &bare);
-    let judgement = judge(&trace, &bare, &POSIX);
+    let judgement = judge(&trace, &bare, &[&POSIX]);
     let row = judgement.rows.iter().find(|row| row.promise == Promise::ReadersWhole).unwrap();
     let found = match &row.live {
         Some(Verdict::Broken(found)) => Some(found.clone()),

@@ -24,14 +24,14 @@ fn broken_in(
     then: &[Step],
 ) -> Vec<Promise> {
     let crashes = Crashes::new(first, &POSIX);
-    let state = simfs::CrashState { at: k, extra };
+    let state = simfs::CrashState { at: k, chain: 0, extra };
     let mut fs = Fs::from_cells(View::crash(&crashes, &state).cells());
     let (mut deploy, mut running) = (0, false);
     for step in then {
         let _ = apply(&mut fs, step, &mut deploy, &mut running);
     }
     let past = Some(Arc::new(Pasts::new(first, scenario).at(k)));
-    let judgement = judge(fs.trace(), &Scenario { past, ..scenario.clone() }, &POSIX);
+    let judgement = judge(fs.trace(), &Scenario { past, ..scenario.clone() }, &[&POSIX]);
     let broken = |row: &&Row| row.verdicts().any(|verdict| matches!(verdict, Verdict::Broken(_)));
     judgement.rows.iter().filter(broken).map(|row| row.promise).collect()
 }

@@ -103,7 +103,7 @@ fn drawn(trace: &Trace, scenario: &Scenario, seed: u64, points: u32, states: u32
     for k in evenly.chain(marks).chain([last]).filter(|k| *k <= last) {
         let duty = Duty::at(&history, &protected, k);
         let mut samples = Samples::new(&crashes, k, seed.wrapping_add(u64::from(k)));
-        let mut state = simfs::CrashState { at: k, extra: Vec::new() };
+        let mut state = simfs::CrashState { at: k, ..Default::default() };
         for _ in 0..states {
             if !disks.insert((k, samples.draw(&mut state))) {
                 continue;
@@ -132,14 +132,14 @@ fn no_drawn_state_breaks_what_is_proved_and_some_break_what_is_broken() {
         (Flaw::PruneBeforeSync, false),
     ] {
         let trace = history(flaw, each);
-        let judgement = judge(&trace, &scenario, &POSIX);
+        let judgement = judge(&trace, &scenario, &[&POSIX]);
         let (hold, disks) = drawn(&trace, &scenario, seed, points, states);
         println!("seed {seed}, {flaw:?}, fsync of each: {each}: {disks} disks, {hold:?}");
         assert!(disks > 100, "{disks} disks are not many");
         let mut broken = 0;
         for (promise, holds) in CRASH.into_iter().zip(hold) {
             let row = judgement.rows.iter().find(|row| row.promise == promise).unwrap();
-            match row.crash.as_ref().unwrap() {
+            match row.under("posix").unwrap() {
                 Verdict::Proved => assert!(holds, "seed {seed}, {flaw:?}: {} was proved", promise.name()),
                 Verdict::Broken(_) => broken += 1,
                 other => panic!("{flaw:?}: {}: {other:?}", promise.name()),

@@ -1,0 +1,189 @@
+//! Mutation score: each rule of a model weakened, and each sync call of a tool that is right taken out, has to cost a proof
+//! over the recorded traces. What costs none is listed, with the reason.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use cutover_certify::judge::{Judgement, Verdict, judge};
+use cutover_certify::trace_file::{self, DEFAULT_MEMORY_BYTES, History};
+use simfs::model::mutations;
+use simfs::{EffectId, FILE_SYSTEMS, Model, OpKind, POSIX, SyncScope, Trace};
+
+/// Those in which something is proved that rests on more than a syncfs.
+const TRACES: [&str; 10] = [
+    "correct",
+    "correct-copy-fsync",
+    "engine",
+    "rsync",
+    "link-after-barrier",
+    "ln-sfn",
+    "cleanup-before-durable",
+    "fdatasync-modes",
+    "fsync-files-only",
+    "fsync-not-releases",
+];
+
+fn histories(name: &str) -> Vec<History> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/traces/{name}.cutover-trace"));
+    let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    trace_file::read(BufReader::new(file), DEFAULT_MEMORY_BYTES).unwrap().histories
+}
+
+/// The promises that are proved over crash states of a model.
+fn proved(judgement: &Judgement, model: &Model) -> Vec<&'static str> {
+    let proved = judgement.rows.iter().filter(|row| row.under(model.name) == Some(&Verdict::Proved));
+    proved.map(|row| row.promise.name()).collect()
+}
+
+/// Why nothing rests on those that are listed:
+/// - *existence of the inode*: a file that nothing names cannot be seen to exist. What makes the name durable (its
+///   directory's fsync, or the chain) makes it exist too.
+/// - *fdatasync*: `fdatasync-modes` alone uses it, and is right under ext4 and xfs alone.
+/// - *ext4 and xfs, the chain and what of it fsync of a file forces, a directory's entries and modes*: in all recorded tools
+///   an fsync of a directory comes last, and takes the chain before it along.
+/// - *the tail of the last block*: no deploy tool appends to a file that is durable.
+/// - *what a sync call may log*: under ext4 and xfs no tool here is right only because removals wait for the rename.
+#[test]
+fn a_weaker_model_loses_a_proof() {
+    let traces: Vec<(&str, History)> =
+        TRACES.iter().flat_map(|name| histories(name).into_iter().map(|history| (*name, history))).collect();
+    let mut shown = String::new();
+    for model in FILE_SYSTEMS {
+        let mut all = 0;
+        let mut lost_none = Vec::new();
+        for mutation in mutations(model).into_iter().filter(|mutation| mutation.weaker) {
+            all += 1;
+            let loses = traces.iter().any(|(_, history)| {
+                let judged = |model: &Model| {
+                    let judgement = judge(&history.trace, &history.scenario, &[model]);
+                    proved(&judgement, model)
+                };
+                judged(&mutation.model).len() < judged(model).len()
+            });
+            if !loses {
+                lost_none.push(mutation.what);
+            }
+        }
+        let _ = writeln!(shown, "{}: {} of {all}", model.name, all - lost_none.len());
+        for what in lost_none {
+            let _ = writeln!(shown, "  no proof rests on it: {what}");
+        }
+    }
+    println!("mutation score, weaker models that lose a proof:\n{shown}");
+    insta::assert_snapshot!(shown, @r"
+    posix: 5 of 10
+      no proof rests on it: fsync of a file does not force the existence of the inode
+      no proof rests on it: fdatasync of a file does not force the existence of the inode
+      no proof rests on it: fdatasync of a file does not force its data
+      no proof rests on it: fdatasync of a file does not force its length
+      no proof rests on it: fsync of a directory does not force the existence of the inode
+    ext4-ordered: 7 of 17
+      no proof rests on it: fsync of a file does not force the existence of the inode
+      no proof rests on it: fsync of a file does not force its mode and owner
+      no proof rests on it: fsync of a file forces no part of the chain
+      no proof rests on it: fsync of a file forces the chain up to the op that made it
+      no proof rests on it: fdatasync of a file does not force the existence of the inode
+      no proof rests on it: fdatasync of a file forces no part of the chain
+      no proof rests on it: fsync of a directory does not force the existence of the inode
+      no proof rests on it: fsync of a directory does not force its mode and owner
+      no proof rests on it: fsync of a directory does not force its entries
+      no proof rests on it: a sync call may log what came before on its own
+    xfs: 7 of 18
+      no proof rests on it: fsync of a file does not force the existence of the inode
+      no proof rests on it: fsync of a file does not force its mode and owner
+      no proof rests on it: fsync of a file forces no part of the chain
+      no proof rests on it: fsync of a file forces the chain up to the op that made it
+      no proof rests on it: fdatasync of a file does not force the existence of the inode
+      no proof rests on it: fdatasync of a file forces no part of the chain
+      no proof rests on it: fsync of a directory does not force the existence of the inode
+      no proof rests on it: fsync of a directory does not force its mode and owner
+      no proof rests on it: fsync of a directory does not force its entries
+      no proof rests on it: a length that grew does not bring the tail of what was the last block
+      no proof rests on it: a sync call may log what came before on its own
+    btrfs: 7 of 14
+      no proof rests on it: fsync of a file does not force the existence of the inode
+      no proof rests on it: fdatasync of a file does not force the existence of the inode
+      no proof rests on it: fdatasync of a file does not force its data
+      no proof rests on it: fdatasync of a file does not force its length
+      no proof rests on it: fdatasync of a file does not force its names
+      no proof rests on it: fsync of a directory does not force the existence of the inode
+      no proof rests on it: a length that grew does not bring the tail of what was the last block
+    ");
+}
+
+/// A trace without one of its sync calls. The op stays, or all others would have other numbers: it has failed, and what it
+/// covered is then asked of no later call.
+fn without(trace: &Trace, nth: usize) -> Trace {
+    let mut with = Trace::new();
+    let mut marks = trace.marks().iter().peekable();
+    for (seq, op) in (0..).zip(trace.ops()) {
+        let effects = op.effects.clone().map(|id| {
+            let effect = trace.effect(EffectId(id));
+            (trace.cell(effect.cell).clone(), effect.value.clone())
+        });
+        match &op.kind {
+            OpKind::Initial => effects.for_each(|(cell, value)| with.push_initial(cell, value)),
+            // A call of an inode that nothing else is known of covers nothing.
+            OpKind::Sync { returned, ok, .. } if seq == nth => {
+                let scope = SyncScope::File(simfs::Ino(u64::MAX));
+                with.push(OpKind::Sync { scope, returned: *returned, ok: *ok }, []);
+            }
+            kind => {
+                with.push(kind.clone(), effects);
+            }
+        }
+        while let Some(mark) = marks.next_if(|mark| mark.after as usize == seq) {
+            with.mark(mark.kind.clone());
+        }
+    }
+    with
+}
+
+/// What no promise over a recorded trace rests on keeps the engine's own records (`.cutover`), and what it may find when it
+/// starts: on those rests what a run after a power loss does, `recoverable`, which a trace cannot say.
+#[test]
+fn a_barrier_less_breaks_a_promise() {
+    let mut shown = String::new();
+    for name in ["correct", "rsync", "engine"] {
+        // By what the call covers: how many of them break something when they are gone, of how many.
+        let mut score: BTreeMap<String, (u32, u32)> = BTreeMap::new();
+        for history in histories(name) {
+            let before = judge(&history.trace, &history.scenario, &[&POSIX]);
+            for (seq, op) in history.trace.ops().iter().enumerate() {
+                let OpKind::Sync { ok: true, .. } = op.kind else { continue };
+                let cut = without(&history.trace, seq);
+                let after = judge(&cut, &history.scenario, &[&POSIX]);
+                let words =
+                    cutover_certify::judge::op_in_words(&history.trace, &history.scenario, seq as u32);
+                let what = words.split_once('(').unwrap().1.trim_end_matches(')').to_owned();
+                let (caught, of) = score.entry(what).or_default();
+                *of += 1;
+                *caught += u32::from(proved(&after, &POSIX).len() < proved(&before, &POSIX).len());
+            }
+        }
+        let _ = writeln!(shown, "{name}");
+        for (what, (caught, of)) in score {
+            let _ = writeln!(shown, "  {what}: {caught} of {of}");
+        }
+    }
+    println!("mutation score, sync calls whose lack breaks a promise:\n{shown}");
+    insta::assert_snapshot!(shown, @r"
+    correct
+      fsync /srv/app: 7 of 7
+      sync of the whole disk: 7 of 7
+    rsync
+      fsync /srv/app: 5 of 5
+      sync of the whole disk: 5 of 5
+    engine
+      fsync /srv/app: 6 of 20
+      fsync /srv/app/.cutover: 0 of 6
+      fsync /srv/app/.cutover/log: 0 of 6
+      fsync /srv/app/.cutover/seals: 0 of 14
+      fsync /srv/app/.cutover/unfinished: 0 of 14
+      fsync /srv/app/releases: 0 of 1
+      sync of the whole disk: 7 of 7
+    ");
+}
