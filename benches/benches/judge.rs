@@ -28,7 +28,7 @@ use cutover_certify::tree::{Node, Tree};
 use plotters::prelude::*;
 use rustc_hash::FxBuildHasher;
 use simfs::crash::{Enumeration, Samples};
-use simfs::{CrashState, Crashes, Ino, Kind, OpKind, POSIX, ROOT, View};
+use simfs::{CrashState, Crashes, FILE_SYSTEMS, Ino, Kind, Model, OpKind, POSIX, ROOT, View};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -59,11 +59,12 @@ struct Judged {
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [child, files, deploys, barrier] = &args[..]
+    if let [child, files, deploys, barrier, models] = &args[..]
         && child == "--judge-one"
     {
         let barrier = if barrier == "each" { Barrier::FsyncEach } else { Barrier::Syncfs };
-        return judge_one(files.parse()?, deploys.parse()?, barrier);
+        let models = if models == "all" { &FILE_SYSTEMS[..] } else { &FILE_SYSTEMS[..1] };
+        return judge_one(files.parse()?, deploys.parse()?, barrier, models);
     }
     let quick = args.iter().any(|arg| arg == "--test");
     let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
@@ -79,11 +80,13 @@ fn main() -> Result<()> {
     }
     if wanted("files") {
         let files = if quick { 1_000 } else { 100_000 };
-        for barrier in [Barrier::Syncfs, Barrier::FsyncEach] {
-            let judged = in_a_process(files, 4, barrier)?;
+        let each = [Barrier::Syncfs, Barrier::FsyncEach].into_iter();
+        for (barrier, models) in each.flat_map(|barrier| [(barrier, "posix"), (barrier, "all")]) {
+            let judged = in_a_process(files, 4, barrier, models)?;
             println!(
-                "{files} files, 4 releases, {}: {} effects judged in {:.2} s, peak memory of the process {:.0} MiB",
+                "{files} files, 4 releases, {}, under {}: {} effects judged in {:.2} s, peak memory of the process {:.0} MiB",
                 if barrier == Barrier::Syncfs { "syncfs" } else { "fsync each" },
+                if models == "all" { "posix, ext4-ordered, xfs and btrfs" } else { models },
                 judged.effects,
                 judged.cpu_s,
                 judged.peak_mib
@@ -104,7 +107,7 @@ fn cpu_s() -> Result<f64> {
 }
 
 /// The work of a child: records, judges several times, and says what the best took, and the most memory that was used.
-fn judge_one(files: usize, deploys: u32, barrier: Barrier) -> Result<()> {
+fn judge_one(files: usize, deploys: u32, barrier: Barrier, models: &[&Model]) -> Result<()> {
     let history = History::record(files, deploys, barrier);
     let mut best_s = f64::MAX;
     // The system counts in ticks of some milliseconds, so that a round has to be many of them.
@@ -113,7 +116,7 @@ fn judge_one(files: usize, deploys: u32, barrier: Barrier) -> Result<()> {
     for _ in 0..rounds {
         let before = cpu_s()?;
         for _ in 0..times {
-            let judgement = black_box(judge(&history.trace, &history.scenario, &[&POSIX]));
+            let judgement = black_box(judge(&history.trace, &history.scenario, models));
             // What is broken is found early: only a proof goes through everything.
             // (Further runs of the tool are not the judge's to decide.)
             let mut verdicts = judgement.rows.iter().flat_map(|row| {
@@ -131,10 +134,10 @@ fn judge_one(files: usize, deploys: u32, barrier: Barrier) -> Result<()> {
     Ok(())
 }
 
-fn in_a_process(files: usize, deploys: u32, barrier: Barrier) -> Result<Judged> {
+fn in_a_process(files: usize, deploys: u32, barrier: Barrier, models: &str) -> Result<Judged> {
     let barrier = if barrier == Barrier::FsyncEach { "each" } else { "all" };
     let out = Command::new(std::env::current_exe()?)
-        .args(["--judge-one", &files.to_string(), &deploys.to_string(), barrier])
+        .args(["--judge-one", &files.to_string(), &deploys.to_string(), barrier, models])
         .output()?;
     if !out.status.success() {
         return Err(String::from_utf8_lossy(&out.stderr).into_owned().into());
@@ -163,7 +166,7 @@ fn size(sizes: &[usize]) -> Result<()> {
         for size in sizes {
             let deploys = series.files.map_or(4, |files| (size / (5 * files)).max(4) as u32);
             let files = series.files.unwrap_or_else(|| History::files_for(*size, deploys));
-            let judged = in_a_process(files, deploys, series.barrier)?;
+            let judged = in_a_process(files, deploys, series.barrier, "posix")?;
             println!(
                 "{:<26}{:>9}{:>9}{:>10}{:>11.2}{:>11.0}{:>9.0}",
                 "",
