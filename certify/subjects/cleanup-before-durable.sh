@@ -6,7 +6,7 @@
 # Expected, live:
 # - previous_intact: the release that was live before the cutover does not survive the deploy.
 # - readers_whole: who resolved `current` to it before the cutover loses it while reading.
-# Expected, posix (ext4, xfs and btrfs keep the rename and the removals in order: there only the last one):
+# Expected, posix (btrfs as well; ext4 and xfs keep the rename and the removals in order: there only the last one):
 # - current_complete: after a power loss `current` is the old link, and its release has been emptied.
 # - durable_ack: the same: what was acknowledged last is gone, and what was to replace it is not named.
 # - previous_intact: the same, seen from the release.

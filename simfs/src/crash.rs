@@ -223,6 +223,8 @@ impl<'t> Crashes<'t> {
         match (self.trace.cell(effect.cell), &effect.value) {
             (_, Value::Entry(Some(child))) => {
                 into.extend(birth(*child).iter().flat_map(|id| self.trace.versions(*id)).copied());
+                let text = self.trace.cell_id(&Cell::Target(*child)).filter(|_| self.model.logs);
+                into.extend(text.iter().flat_map(|id| self.trace.versions(*id)).copied());
             }
             (_, Value::Entry(None)) => {}
             _ if self.links.is_empty() || self.is_link(id) => {}
@@ -255,7 +257,8 @@ impl<'t> Crashes<'t> {
     }
 }
 
-/// For each op, the begin of the first sync call of a file or directory after it.
+/// For each op, the first crash point at which a sync call of a file or directory may be under way that began after it:
+/// the op before that call.
 fn logged_from(trace: &Trace) -> Vec<Seq> {
     let mut from = vec![NEVER; trace.ops().len()];
     let mut next = NEVER;
@@ -265,7 +268,7 @@ fn logged_from(trace: &Trace) -> Vec<Seq> {
             scope: SyncScope::File(_) | SyncScope::FileData(_) | SyncScope::Dir(_), ..
         } = op.kind
         {
-            next = seq as Seq;
+            next = (seq as Seq).saturating_sub(1);
         }
     }
     from

@@ -45,7 +45,8 @@ fn proved(judgement: &Judgement, model: &Model) -> Vec<&'static str> {
 /// - *ext4 and xfs, the chain and what of it fsync of a file forces, a directory's entries and modes*: in all recorded tools
 ///   an fsync of a directory comes last, and takes the chain before it along.
 /// - *the blocks of a length that grew*: every tool that is right has synced them before anything leads to the file.
-/// - *what a sync call may log*: under ext4 and xfs no tool here is right only because removals wait for the rename.
+/// - *btrfs, the order of metadata*: the next fsync of a directory may be under way by then, and what its log may hold is
+///   not modelled closely.
 #[test]
 fn a_weaker_model_loses_a_proof() {
     let traces: Vec<(&str, History)> =
@@ -80,7 +81,7 @@ fn a_weaker_model_loses_a_proof() {
       no proof rests on it: fdatasync of a file does not force its data
       no proof rests on it: fdatasync of a file does not force its length
       no proof rests on it: fsync of a directory does not force the existence of the inode
-    ext4-ordered: 7 of 17
+    ext4-ordered: 8 of 17
       no proof rests on it: fsync of a file does not force the existence of the inode
       no proof rests on it: fsync of a file does not force its mode and owner
       no proof rests on it: fsync of a file forces no part of the chain
@@ -90,8 +91,7 @@ fn a_weaker_model_loses_a_proof() {
       no proof rests on it: fsync of a directory does not force the existence of the inode
       no proof rests on it: fsync of a directory does not force its mode and owner
       no proof rests on it: fsync of a directory does not force its entries
-      no proof rests on it: a sync call may log what came before on its own
-    xfs: 7 of 18
+    xfs: 8 of 18
       no proof rests on it: fsync of a file does not force the existence of the inode
       no proof rests on it: fsync of a file does not force its mode and owner
       no proof rests on it: fsync of a file forces no part of the chain
@@ -102,14 +102,14 @@ fn a_weaker_model_loses_a_proof() {
       no proof rests on it: fsync of a directory does not force its mode and owner
       no proof rests on it: fsync of a directory does not force its entries
       no proof rests on it: a length that grew does not bring its blocks
-      no proof rests on it: a sync call may log what came before on its own
-    btrfs: 7 of 14
+    btrfs: 6 of 14
       no proof rests on it: fsync of a file does not force the existence of the inode
       no proof rests on it: fdatasync of a file does not force the existence of the inode
       no proof rests on it: fdatasync of a file does not force its data
       no proof rests on it: fdatasync of a file does not force its length
       no proof rests on it: fdatasync of a file does not force its names
       no proof rests on it: fsync of a directory does not force the existence of the inode
+      no proof rests on it: metadata has no order
       no proof rests on it: a length that grew does not bring its blocks
     ");
 }

@@ -88,7 +88,7 @@ fn recorded_traces_keep_their_verdicts() {
     }
     insta::assert_snapshot!(shown, @r"
     all proved but what is named; * is under posix
-    cleanup-before-durable: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), immutable_after_cutover BROKEN, readers_whole BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
+    cleanup-before-durable: exit 1, current_complete* BROKEN (not ext4-ordered, xfs), durable_ack* BROKEN (not ext4-ordered, xfs), immutable_after_cutover BROKEN, readers_whole BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
     correct: exit 0, shared_intact not asked, shared_intact* not asked
     correct-copy-fsync: exit 0, shared_intact not asked, shared_intact* not asked
     engine: exit 0

@@ -147,8 +147,9 @@ fn is_link(trace: &Trace, model: &Model, at: usize) -> bool {
 
 /// Whether, at crash point `k`, a log may hold it on its own.
 fn is_loose(trace: &Trace, model: &Model, at: usize, k: Seq) -> bool {
-    let after = trace.effects()[at].seq as usize + 1..=k as usize;
-    let mut ops = trace.ops().get(after).into_iter().flatten();
+    // The call after crash point `k` may be under way.
+    let after = trace.effects()[at].seq as usize + 1..=k as usize + 1;
+    let mut ops = trace.ops().iter().enumerate().filter(|(seq, _)| after.contains(seq)).map(|(_, op)| op);
     model.logs && ops.any(|op| matches!(op.kind, OpKind::Sync { scope, .. } if scope != SyncScope::All))
 }
 
@@ -176,7 +177,13 @@ fn required(trace: &Trace, model: &Model, at: usize) -> Vec<usize> {
         (0..effects.len()).filter(|other| *trace.cell(effects[*other].cell) == Cell::Inode(ino)).collect()
     };
     if let Value::Entry(Some(child)) = effect.value {
-        return births(child);
+        let mut all = births(child);
+        let is_text = |other: &usize| *trace.cell(effects[*other].cell) == Cell::Target(child);
+        if model.logs {
+            // A log has symlinks whole.
+            all.extend((0..effects.len()).filter(is_text));
+        }
+        return all;
     }
     if model.order == Order::Free || is_link(trace, model, at) {
         return Vec::new();

@@ -270,8 +270,9 @@ pub const BTRFS: Model = Model {
         Rule {
             about: About::Other,
             text: "what else an fsync of a file or directory may log is not modelled: from its begin on, any metadata of \
-                   before it may survive without the rest, except that an entry brings the inode it names",
-            evidence: "log replay puts single items back; the rule only adds states",
+                   before it may survive without the rest, except that an entry brings the inode it names, and the \
+                   text if that is a symlink",
+            evidence: "log replay puts single items back; symlinks are always logged whole. The rule only adds states",
         },
         SYNCFS,
         FAILED,

@@ -342,7 +342,7 @@ fn cleaning_up_before_the_rename_is_durable() {
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
-        under ext4-ordered, xfs, btrfs: previous_intact
+        under ext4-ordered, xfs: previous_intact
         ");
     }
 }
@@ -358,7 +358,7 @@ fn cleaning_up_what_was_promised_to_stay() {
         broken posix: current_complete, durable_ack, previous_intact
         not asked live: shared_intact
         not asked posix: shared_intact
-        under ext4-ordered, xfs, btrfs: previous_intact
+        under ext4-ordered, xfs: previous_intact
         ");
     }
 }
