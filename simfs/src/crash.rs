@@ -236,10 +236,9 @@ impl<'t> Crashes<'t> {
             (Cell::Size(ino), _) => {
                 into.extend(birth(*ino).iter().flat_map(|id| self.trace.versions(*id)).copied());
                 into.extend(self.before(id).last().copied());
-                let old = model::size_before(self.trace, id);
                 let first = match self.model.growth {
-                    Growth::NewBlocks => old.div_ceil(BLOCK_BYTES),
-                    Growth::AllBlocks => old / BLOCK_BYTES,
+                    Growth::Nothing => return,
+                    Growth::AllBlocks => model::size_before(self.trace, id) / BLOCK_BYTES,
                 };
                 // All that the op added; the lengths before bring what was there already.
                 let written = self.trace.ops()[effect.seq as usize].effects.clone().map(EffectId);

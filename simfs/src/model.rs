@@ -61,9 +61,9 @@ pub enum Order {
 /// What a length that has grown brings along where [`Order::Chain`] holds, besides the lengths before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Growth {
-    /// The blocks that the file did not have before.
-    NewBlocks,
-    /// These, and the one that was the last.
+    /// No block: what the file did not have before may be zeros.
+    Nothing,
+    /// The blocks that the file did not have before, and the one that was the last.
     AllBlocks,
 }
 

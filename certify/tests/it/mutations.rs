@@ -44,7 +44,7 @@ fn proved(judgement: &Judgement, model: &Model) -> Vec<&'static str> {
 /// - *fdatasync*: `fdatasync-modes` alone uses it, and is right under ext4 and xfs alone.
 /// - *ext4 and xfs, the chain and what of it fsync of a file forces, a directory's entries and modes*: in all recorded tools
 ///   an fsync of a directory comes last, and takes the chain before it along.
-/// - *the tail of the last block*: no deploy tool appends to a file that is durable.
+/// - *the blocks of a length that grew*: every tool that is right has synced them before anything leads to the file.
 /// - *btrfs, the order of metadata*: the next fsync of a directory may be under way by then, and what its log may hold is
 ///   not modelled closely.
 #[test]
@@ -101,7 +101,7 @@ fn a_weaker_model_loses_a_proof() {
       no proof rests on it: fsync of a directory does not force the existence of the inode
       no proof rests on it: fsync of a directory does not force its mode and owner
       no proof rests on it: fsync of a directory does not force its entries
-      no proof rests on it: a length that grew does not bring the tail of what was the last block
+      no proof rests on it: a length that grew does not bring its blocks
     btrfs: 6 of 14
       no proof rests on it: fsync of a file does not force the existence of the inode
       no proof rests on it: fdatasync of a file does not force the existence of the inode
@@ -110,7 +110,7 @@ fn a_weaker_model_loses_a_proof() {
       no proof rests on it: fdatasync of a file does not force its names
       no proof rests on it: fsync of a directory does not force the existence of the inode
       no proof rests on it: metadata has no order
-      no proof rests on it: a length that grew does not bring the tail of what was the last block
+      no proof rests on it: a length that grew does not bring its blocks
     ");
 }
 

@@ -50,7 +50,7 @@ fn a_counterexample_is_explained() {
       power loss after op 26 (fsync /srv/app):
       `current` resolves to /srv/app/releases/20240101000001, in which bin/run is empty instead of 17 bytes
       did not survive, since no sync had covered it: the length of /srv/app/releases/20240101000001/bin/run, from op 22 (write 17 bytes at 0 of /srv/app/releases/20240101000001/bin/run)
-      allowed by `ext4-ordered`: a length that grew joins the chain at writeback, at any time after the write; it brings the blocks that the file did not have before, its inode, and what shrank it before. The tail of the block that was the last may be zeros
+      allowed by `ext4-ordered`: a length that grew joins the chain when writeback begins, at any time after the write; it brings its inode, and what shrank it before, but no data: new blocks and the tail of the block that was the last may be zeros
       how likely: data stays in memory for about 30 s by default (vm.dirty_expire_centisecs), while the names of its files are committed after 5: between the two this is what a power cut leaves, not a rare accident
       what would mend it, proved under `posix` up to the end of deploy 1:
         after op 26 (fsync /srv/app), before anything is reported: `sync -f /srv/app`

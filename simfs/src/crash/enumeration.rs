@@ -198,9 +198,8 @@ fn required(trace: &Trace, model: &Model, at: usize) -> Vec<usize> {
                 is_in_op
                     && matches!(*trace.cell(effects[*other].cell), Cell::Block(i, n) if i == ino
                     && match model.growth {
-                        // Whole blocks beyond the old end.
-                        Growth::NewBlocks => n * BLOCK_BYTES >= old,
-                        // The one with the old end too.
+                        Growth::Nothing => false,
+                        // Those beyond the old end, and the one that it is in.
                         Growth::AllBlocks => (n + 1) * BLOCK_BYTES > old,
                     })
             }));

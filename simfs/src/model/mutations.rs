@@ -67,10 +67,8 @@ pub fn mutations(of: &Model) -> Vec<Mutation> {
     if chained {
         add("metadata has no order".to_owned(), true, &|model| model.order = Order::Free);
         let (growth, words, weaker) = match of.growth {
-            Growth::NewBlocks => (Growth::AllBlocks, "brings the tail of what was the last block", false),
-            Growth::AllBlocks => {
-                (Growth::NewBlocks, "does not bring the tail of what was the last block", true)
-            }
+            Growth::Nothing => (Growth::AllBlocks, "brings its blocks", false),
+            Growth::AllBlocks => (Growth::Nothing, "does not bring its blocks", true),
         };
         add(format!("a length that grew {words}"), weaker, &|model| model.growth = growth);
         let (words, weaker) = if of.logs {

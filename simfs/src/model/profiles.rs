@@ -49,7 +49,7 @@ pub const POSIX: Model = Model {
     likely: &[],
     medium: Medium::Honest,
     order: Order::Free,
-    growth: Growth::NewBlocks,
+    growth: Growth::Nothing,
     logs: false,
     fsync_file: FSYNC_FILE,
     fdatasync_file: FDATASYNC_FILE,
@@ -103,7 +103,7 @@ pub const EXT4_ORDERED: Model = Model {
     ],
     medium: Medium::Honest,
     order: Order::Chain,
-    growth: Growth::NewBlocks,
+    growth: Growth::Nothing,
     logs: false,
     fsync_file: Forces { reach: Reach::LastChange, ..FSYNC_FILE },
     fdatasync_file: Forces { reach: Reach::Birth, ..FDATASYNC_FILE },
@@ -122,10 +122,12 @@ pub const EXT4_ORDERED: Model = Model {
         },
         Rule {
             about: About::Length,
-            text: "a length that grew joins the chain at writeback, at any time after the write; it brings the blocks \
-                   that the file did not have before, its inode, and what shrank it before. The tail of the block that \
-                   was the last may be zeros",
-            evidence: "data=ordered: ext4_jbd2_inode_add_write() for new blocks alone; litmus: prefix append",
+            text: "a length that grew joins the chain when writeback begins, at any time after the write; it brings its \
+                   inode, and what shrank it before, but no data: new blocks and the tail of the block that was the last \
+                   may be zeros",
+            evidence: "mpage_map_and_submit_extent(): the length is set when the write is submitted, the blocks are \
+                       unwritten until it is complete (dioread_nolock), and data=ordered does not wait for those; litmus: \
+                       syncfs-between, deploy-syncfs, append-in-block",
         },
         Rule {
             about: About::Other,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use simfs::crash::Enumeration;
-use simfs::{BLOCK_BYTES, Cell, CellId, Ino, Kind as Type, Model, ROOT, Seq, Value, View};
+use simfs::{BLOCK_BYTES, Cell, CellId, Ino, Kind as Type, Model, OpKind, ROOT, Seq, Trace, Value, View};
 
 use crate::program::Op;
 use crate::rebuild::Cuts;
@@ -21,26 +21,59 @@ const SECTOR_BYTES: usize = 512;
 /// More cannot be enumerated in a time that anybody waits for.
 pub(crate) const MAX_FREE: usize = 20;
 
+/// When the power went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Point {
+    /// After this op of the trace.
+    pub(crate) k: Seq,
+    /// Which is a sync call that has begun and not returned.
+    pub(crate) under_way: bool,
+}
+
 /// The crash points that are possible when the power goes at one of these positions in the log.
 ///
 /// What had returned by then is done. The operation under way may be; a sync call under way forces nothing yet.
-pub(crate) fn crash_points(cuts: Cuts, ops: &[Op], steps: &[Step], after: &[Seq]) -> BTreeSet<Seq> {
+pub(crate) fn crash_points(cuts: Cuts, ops: &[Op], steps: &[Step], after: &[Seq]) -> BTreeSet<Point> {
     (cuts.first..=cuts.last)
         .map(|cut| {
-            let mut k = 0;
+            let mut point = Point { k: 0, under_way: false };
             for ((op, step), after) in ops.iter().zip(steps).zip(after) {
                 if step.end <= cut {
-                    k = *after;
+                    point.k = *after;
                 } else {
-                    if step.begin <= cut && !op.is_sync() {
-                        k = *after;
+                    if step.begin <= cut && *op != Op::Wait {
+                        point = Point { k: *after, under_way: op.is_sync() };
                     }
                     break;
                 }
             }
-            k
+            point
         })
         .collect()
+}
+
+/// The trace in which the sync call that is op `k` never returned.
+fn unreturned(trace: &Trace, k: Seq) -> Trace {
+    trace_with(trace, |seq, kind| match kind {
+        OpKind::Sync { scope, ok, .. } if seq == k => OpKind::Sync { scope, returned: Seq::MAX, ok },
+        kind => kind,
+    })
+}
+
+/// A trace with other kinds of ops, and the same effects.
+pub(crate) fn trace_with(trace: &Trace, kind: impl Fn(Seq, OpKind) -> OpKind) -> Trace {
+    let mut other = Trace::new();
+    for (seq, op) in trace.ops().iter().enumerate() {
+        let effects = trace.effects()[op.effects.start as usize..op.effects.end as usize]
+            .iter()
+            .map(|effect| (trace.cell(effect.cell).clone(), effect.value.clone()));
+        if seq == 0 {
+            effects.for_each(|(cell, value)| other.push_initial(cell, value));
+        } else {
+            other.push(kind(seq as Seq, op.kind.clone()), effects);
+        }
+    }
+    other
 }
 
 /// What a model says about the trees that were seen.
@@ -54,7 +87,7 @@ pub(crate) struct Judged {
     /// Those that are allowed at no more than their lengths and torn blocks.
     pub(crate) partial: BTreeSet<usize>,
     /// Those that are not allowed, and at which crash point.
-    pub(crate) outside: Vec<(usize, Seq)>,
+    pub(crate) outside: Vec<(usize, Point)>,
 }
 
 /// Compares the trees that were seen, by crash point, with what the model allows there.
@@ -62,12 +95,14 @@ pub(crate) fn judge(
     simulated: &Simulated,
     model: &Model,
     trees: &[Tree],
-    seen: &BTreeMap<Seq, BTreeSet<usize>>,
+    seen: &BTreeMap<Point, BTreeSet<usize>>,
 ) -> Result<Judged, String> {
-    let trace = &simulated.trace;
     let mut judged = Judged::default();
     let mut allowed = FxHashSet::default();
-    for (k, seen) in seen {
+    for (point, seen) in seen {
+        let k = &point.k;
+        let unreturned = point.under_way.then(|| unreturned(&simulated.trace, *k));
+        let trace = unreturned.as_ref().unwrap_or(&simulated.trace);
         let mut states = Enumeration::new(trace, model, *k);
         if states.free() > MAX_FREE {
             return Err(format!("{} effects may or may not survive op {k}: too many", states.free()));
@@ -98,10 +133,7 @@ pub(crate) fn judge(
                 exact.insert(*nth);
             }
             for nth in by_shape.get(&state.tree.shape()).into_iter().flatten() {
-                if !exact.contains(nth)
-                    && !partial.contains(nth)
-                    && state.may_be(*k, model, forced, &trees[*nth])
-                {
+                if !exact.contains(nth) && !partial.contains(nth) && state.may_be(*k, forced, &trees[*nth]) {
                     partial.insert(*nth);
                 }
             }
@@ -112,7 +144,7 @@ pub(crate) fn judge(
             } else if partial.contains(nth) {
                 judged.partial.insert(*nth);
             } else {
-                judged.outside.push((*nth, *k));
+                judged.outside.push((*nth, *point));
             }
         }
     }
@@ -166,14 +198,14 @@ impl<'t> State<'t> {
     }
 
     /// Whether a tree of the same shape is this one but for what was still being written.
-    fn may_be(&self, k: Seq, model: &Model, forced: &[bool], seen: &Tree) -> bool {
+    fn may_be(&self, k: Seq, forced: &[bool], seen: &Tree) -> bool {
         self.files.iter().all(|(path, ino)| match seen.nodes.get(path) {
-            Some(Node::File { bytes, .. }) => self.content_may_be(k, model, forced, *ino, bytes),
+            Some(Node::File { bytes, .. }) => self.content_may_be(k, forced, *ino, bytes),
             _ => false,
         })
     }
 
-    fn content_may_be(&self, k: Seq, model: &Model, forced: &[bool], ino: Ino, seen: &[u8]) -> bool {
+    fn content_may_be(&self, k: Seq, forced: &[bool], ino: Ino, seen: &[u8]) -> bool {
         let trace = self.view.trace();
         let size = self.view.size_bytes(ino);
         // Where no sync has forced the length, the file may still be growing.
@@ -195,19 +227,10 @@ impl<'t> State<'t> {
             // Torn: part of a newer version, which was being written.
             let Some(id) = trace.cell_id(&Cell::Block(ino, block)) else { return false };
             let newest = self.view.newest(id);
-            let torn = trace.versions(id).iter().filter(|effect| Some(**effect) > newest).any(|effect| {
+            trace.versions(id).iter().filter(|effect| Some(**effect) > newest).any(|effect| {
                 let effect = trace.effect(*effect);
                 effect.seq <= k && matches!(&effect.value, Value::Block(bytes) if is(bytes))
-            });
-            // The rest of what was the last block, in a file that was growing.
-            let tail = nul_tail(model)
-                && before < size
-                && before / BLOCK_BYTES == block
-                && (0..seen.len()).all(|nth| {
-                    let held = self.view.block(ino, block).get(from + nth).copied().unwrap_or(0);
-                    seen[nth] == held || (at + nth as u64 >= before && seen[nth] == 0)
-                });
-            torn || tail
+            })
         })
     }
 
@@ -222,12 +245,6 @@ impl<'t> State<'t> {
             _ => Some(0),
         }
     }
-}
-
-/// Whether a growing file may have zeros for the rest of what was its last block, although its length survived. Where a
-/// length does not bring the blocks along, the states say so themselves.
-fn nul_tail(model: &Model) -> bool {
-    model.name.starts_with("ext4")
 }
 
 fn whole(view: &View<'_>, ino: Ino, len: u64) -> Vec<u8> {
@@ -282,12 +299,21 @@ mod tests {
             file(&blocks("x")),
         ];
         let everything: BTreeSet<usize> = (0..trees.len()).collect();
-        let seen = BTreeMap::from([(1, everything.clone()), (2, everything)]);
+        let at = |k, under_way| Point { k, under_way };
+        let seen = BTreeMap::from([
+            (at(1, false), everything.clone()),
+            (at(2, false), everything.clone()),
+            (at(2, true), everything),
+        ]);
         let judged = judge(&simulated, &simfs::POSIX, &trees, &seen).unwrap();
         assert_eq!(judged.witnessed, BTreeSet::from([0, 1]));
         assert_eq!(judged.partial, BTreeSet::from([2, 3, 4]));
-        let outside = [(5, 1), (6, 1), (0, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2)];
-        assert_eq!(judged.outside, outside);
+        let outside = |point| -> Vec<usize> {
+            judged.outside.iter().filter(|(_, at)| *at == point).map(|(nth, _)| *nth).collect()
+        };
+        assert_eq!(outside(at(1, false)), [5, 6]);
+        assert_eq!(outside(at(2, true)), [5, 6]);
+        assert_eq!(outside(at(2, false)), [0, 2, 3, 4, 5, 6]);
     }
 
     #[test]
@@ -295,10 +321,11 @@ mod tests {
         let ops = [Op::Create("a"), Op::Fsync("a"), Op::Create("b")];
         let steps = [Step { begin: 0, end: 1 }, Step { begin: 1, end: 4 }, Step { begin: 4, end: 4 }];
         let points = |first, last| {
-            crash_points(Cuts { first, last }, &ops, &steps, &[1, 2, 3]).into_iter().collect::<Vec<_>>()
+            let points = crash_points(Cuts { first, last }, &ops, &steps, &[1, 2, 3]);
+            points.into_iter().map(|point| (point.k, point.under_way)).collect::<Vec<_>>()
         };
-        assert_eq!(points(0, 0), [1]);
-        assert_eq!(points(1, 3), [1]);
-        assert_eq!(points(3, 4), [1, 3]);
+        assert_eq!(points(0, 0), [(1, false)]);
+        assert_eq!(points(1, 3), [(2, true)]);
+        assert_eq!(points(3, 4), [(2, true), (3, false)]);
     }
 }

@@ -3,14 +3,19 @@
 //! The false ones are there to be refuted. A rig that cannot refute them would not notice a wrong profile either.
 
 use simfs::model::Forces;
-use simfs::{Model, OpKind, POSIX, SyncScope, Trace};
+use simfs::{Model, OpKind, POSIX, SyncScope};
 
+use crate::allowed::trace_with;
 use crate::kind::Kind;
 use crate::run::Simulated;
 
-/// The profile of a file system, if there is one.
-pub(crate) fn profile(_kind: Kind) -> Option<&'static Model> {
-    None
+/// The profile of a file system.
+pub(crate) fn profile(kind: Kind) -> Option<&'static Model> {
+    Model::named(match kind {
+        Kind::Ext4 => "ext4-ordered",
+        Kind::Xfs => "xfs",
+        Kind::Btrfs => "btrfs",
+    })
 }
 
 /// `posix`, but `fdatasync` keeps permission bits too.
@@ -53,25 +58,11 @@ impl Belief {
     pub(crate) fn about(self, simulated: &Simulated) -> Simulated {
         let trace = match self {
             Self::Model(_) => simulated.trace.clone(),
-            Self::SyncIsSyncfs => synced(&simulated.trace),
+            Self::SyncIsSyncfs => trace_with(&simulated.trace, |_, kind| match kind {
+                OpKind::Sync { returned, ok, .. } => OpKind::Sync { scope: SyncScope::All, returned, ok },
+                kind => kind,
+            }),
         };
         Simulated { trace, after: simulated.after.clone() }
     }
-}
-
-fn synced(trace: &Trace) -> Trace {
-    let mut other = Trace::new();
-    for (seq, op) in trace.ops().iter().enumerate() {
-        let effects = trace.effects()[op.effects.start as usize..op.effects.end as usize]
-            .iter()
-            .map(|effect| (trace.cell(effect.cell).clone(), effect.value.clone()));
-        if seq == 0 {
-            effects.for_each(|(cell, value)| other.push_initial(cell, value));
-        } else if let OpKind::Sync { ok, .. } = op.kind {
-            other.push_sync(SyncScope::All, ok);
-        } else {
-            other.push(op.kind.clone(), effects);
-        }
-    }
-    other
 }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use simfs::Seq;
 
-use crate::allowed::{Judged, crash_points, judge};
+use crate::allowed::{Judged, Point, crash_points, judge};
 use crate::belief::Belief;
 use crate::disk::{Disk, Failed, Room};
 use crate::kind::Kind;
@@ -123,7 +122,7 @@ pub(crate) fn run(trial: Trial, beliefs: &[Belief], turns: &Turns) -> std::resul
     let simulated = on_simulated(program, &ops)?;
     let mut known: BTreeMap<Tree, usize> = BTreeMap::new();
     let mut outcomes: Vec<Outcome> = Vec::new();
-    let mut seen: BTreeMap<Seq, BTreeSet<usize>> = BTreeMap::new();
+    let mut seen: BTreeMap<Point, BTreeSet<usize>> = BTreeMap::new();
     for image in &chosen.images {
         let begun = Instant::now();
         disk.load(&recording.base, rebuilder.changed(&image.loss))?;
@@ -134,8 +133,8 @@ pub(crate) fn run(trial: Trial, beliefs: &[Belief], turns: &Turns) -> std::resul
         }
         outcomes[nth].images += 1;
         for cuts in &image.cuts {
-            for k in crash_points(*cuts, &ops, &recording.steps, &simulated.after) {
-                seen.entry(k).or_default().insert(nth);
+            for point in crash_points(*cuts, &ops, &recording.steps, &simulated.after) {
+                seen.entry(point).or_default().insert(nth);
             }
         }
     }
@@ -147,8 +146,10 @@ pub(crate) fn run(trial: Trial, beliefs: &[Belief], turns: &Turns) -> std::resul
         let simulated = belief.about(&simulated);
         let judged = judge(&simulated, belief.model(), &trees, &seen)
             .map_err(|why| Failed::new(format!("enumerate {}", program.name), std::io::Error::other(why)))?;
-        for (outcome, k) in &judged.outside {
-            let ops_done = simulated.after.partition_point(|after| after <= k);
+        for (outcome, point) in &judged.outside {
+            // What is under way is not done.
+            let done = |after: &u32| *after < point.k || (*after == point.k && !point.under_way);
+            let ops_done = simulated.after.partition_point(done);
             outside.push(Outside { profile: belief.name(), outcome: *outcome, ops_done });
         }
         verdicts.push(Verdict { profile: belief.name(), judged });
