@@ -176,7 +176,10 @@ impl<'t> Forcing<'t> {
             self.settle(*id, fate);
             false
         });
-        self.dirty.insert(ino, dirty);
+        // A later call asks for the rest, and, of a chain, for the last change.
+        if dirty.seen < dirty.all.len() || !dirty.left.is_empty() || !dirty.changes.is_empty() {
+            self.dirty.insert(ino, dirty);
+        }
     }
 
     /// Forces the chain of metadata as far as an inode's sync call reaches.
