@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -116,13 +116,15 @@ impl Disk {
     /// Makes the file system.
     pub(crate) fn make(&mut self) -> Result<(), Failed> {
         let (before, after) = self.kind.mkfs_args();
+        let hold = self.device.hold().map_err(|error| Failed::new("hold the device", error))?;
         let path = std::env::var("PATH").unwrap_or_default();
         let made = Command::new(self.kind.mkfs())
             .args(before)
             .arg(self.device.path())
             .args(after)
             .env("PATH", format!("{path}:/usr/sbin:/sbin"))
-            .stdin(Stdio::null())
+            // It outlives this process if that is killed, and must not find another file behind the device's name then.
+            .stdin(hold)
             .output()
             .map_err(|error| Failed::new(self.kind.mkfs(), error))?;
         if !made.status.success() {

@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Setter, ioctl, opcode};
 
 const LOOP_CONFIGURE: Opcode = 0x4C0A;
@@ -84,6 +84,9 @@ impl LoopDevice {
     pub(crate) fn attach(file: &Path, sector_bytes: u32) -> io::Result<Self> {
         let control = rustix::fs::open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let backing = rustix::fs::open(file, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        // Until it is attached: whoever tries to take the same device holds it alone for a moment, in which no mkfs could
+        // open it.
+        rustix::fs::flock(&control, FlockOperation::LockExclusive)?;
         loop {
             // SAFETY: takes no argument, answers a number.
             let number = unsafe { ioctl(&control, Plain::<LOOP_CTL_GET_FREE>) }?;
@@ -120,6 +123,11 @@ impl LoopDevice {
     /// `/dev/loopN`.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Another hold on the device: it stays attached for whoever has it.
+    pub(crate) fn hold(&self) -> io::Result<OwnedFd> {
+        self.descriptor.try_clone()
     }
 
     /// Drops what the kernel has cached of the device's content. To be called after the content was exchanged.
