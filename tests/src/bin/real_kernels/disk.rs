@@ -7,16 +7,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::held::Held;
-use crate::image::{self, Image, Pages, Served};
+use crate::image::Pages;
 use crate::kind::{DEVICE_BYTES, Kind};
 use crate::loop_device::LoopDevice;
+use crate::served::{Served, Starter};
 
 /// A step of the rig that failed, which says nothing about a file system.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +59,8 @@ impl Room {
 
 /// What the loop device stands on.
 enum Backing {
-    /// An image whose writes are logged, and its server.
-    Logged(Image, #[expect(dead_code, reason = "held for as long as it is to serve")] Served),
+    /// An image whose writes are logged.
+    Logged(Served),
     /// A file.
     Held(Held),
 }
@@ -77,12 +77,17 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// A device of zeros on an image that can keep a log.
-    pub(crate) fn logged(kind: Kind, sector_bytes: u32, room: &Room) -> Result<Self, Failed> {
+    pub(crate) fn logged(
+        kind: Kind,
+        sector_bytes: u32,
+        room: &Room,
+        starter: &Starter,
+    ) -> Result<Self, Failed> {
         let (at, tree) = (room.dir("image")?, room.dir("recorded")?);
-        let image = Image::new(DEVICE_BYTES);
-        let served = image::serve(&image, &at).map_err(|error| Failed::new("serve an image", error))?;
+        let served =
+            Served::new(&at, DEVICE_BYTES, starter).map_err(|error| Failed::new("serve an image", error))?;
         let device = attach(&served.file(), sector_bytes)?;
-        Ok(Self { kind, tree, mounted: false, device, backing: Backing::Logged(image, served) })
+        Ok(Self { kind, tree, mounted: false, device, backing: Backing::Logged(served) })
     }
 
     /// A device of zeros on a file, to look at images.
@@ -96,10 +101,10 @@ impl Disk {
     }
 
     /// The image, if it is one that can keep a log.
-    pub(crate) fn image(&self) -> Option<&Image> {
+    pub(crate) fn image(&self) -> Result<&Served, Failed> {
         match &self.backing {
-            Backing::Logged(image, _) => Some(image),
-            Backing::Held(_) => None,
+            Backing::Logged(served) => Ok(served),
+            Backing::Held(_) => Err(Failed::new("keep a log", io::Error::other("a file keeps none"))),
         }
     }
 
@@ -127,14 +132,13 @@ impl Disk {
         self.device.forget_content().map_err(|error| Failed::new("flush the device", error))
     }
 
-    /// Puts an image in place of what is there. Must not be mounted.
-    pub(crate) fn load(&mut self, base: &Arc<Pages>, changed: Pages) -> Result<(), Failed> {
-        match &mut self.backing {
-            Backing::Logged(image, _) => image.load(base.clone(), changed),
-            Backing::Held(held) => {
-                held.load(base, &changed).map_err(|error| Failed::new("put an image in place", error))?;
-            }
-        }
+    /// Puts an image in place of what is there. Must not be mounted, nor one that keeps a log.
+    pub(crate) fn load(&mut self, base: &Pages, changed: &Pages) -> Result<(), Failed> {
+        let loaded = match &mut self.backing {
+            Backing::Logged(_) => Err(io::Error::other("it keeps a log")),
+            Backing::Held(held) => held.load(base, changed),
+        };
+        loaded.map_err(|error| Failed::new("put an image in place", error))?;
         self.device.forget_content().map_err(|error| Failed::new("flush the device", error))
     }
 

@@ -1,9 +1,8 @@
-//! A disk image in memory, served as the one file of a FUSE file system, so that a loop device can stand on it.
+//! A disk image in memory, and the FUSE file system whose one file it is, so that a loop device can stand on it.
 //!
 //! Every write and every flush that arrives while a log is kept is in it, in the order of arrival. One thread serves:
 //! that order is the order in which the image changes, and a flush is in the log behind every write that was answered
-//! before it was asked for. Nothing of the image is cached by the kernel (`FOPEN_DIRECT_IO`), so it can be exchanged
-//! between two mounts.
+//! before it was asked for. Nothing of the image is cached by the kernel (`FOPEN_DIRECT_IO`).
 //!
 //! The image is a disk with a volatile write cache, without forced unit access and without discard: the loop driver
 //! announces a cache (it can be flushed) but no FUA, so the block layer sends a FUA write as a write and a flush.
@@ -12,12 +11,10 @@
 //! Source: `drivers/block/loop.c`, `block/blk-flush.c` of Linux 6.18.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -25,9 +22,6 @@ use fuser::{
     LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request,
     Session, SessionACL, WriteFlags,
 };
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-
 /// Bytes in one page of an image, the unit in which copies share memory.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
@@ -53,17 +47,8 @@ pub(crate) enum Event {
 
 #[derive(Default)]
 struct State {
-    /// What every image of a run has in common.
-    base: Arc<Pages>,
-    /// The pages that differ from it. A page of zeros stands here as such, since the base may have another.
-    changed: Pages,
+    pages: Pages,
     log: Option<Vec<Event>>,
-}
-
-impl State {
-    fn page(&self, n: u64) -> Option<&Page> {
-        self.changed.get(&n).or_else(|| self.base.get(&n))
-    }
 }
 
 /// A handle on an image. Clones are handles on the same one.
@@ -83,26 +68,12 @@ impl Image {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts other content in place: a base and the pages that differ from it. The device must not be mounted.
-    pub(crate) fn load(&self, base: Arc<Pages>, changed: Pages) {
-        let mut state = self.lock();
-        (state.base, state.changed) = (base, changed);
-    }
-
-    /// The content now.
-    pub(crate) fn pages(&self) -> Pages {
-        let state = self.lock();
-        let mut pages = Pages::clone(&state.base);
-        pages.extend(state.changed.iter().map(|(n, page)| (*n, page.clone())));
-        pages.retain(|_, page| page.iter().any(|byte| *byte != 0));
-        pages
-    }
-
     /// Begins a log and returns the content that it starts from.
     pub(crate) fn start_log(&self) -> Pages {
-        let base = self.pages();
-        self.lock().log = Some(Vec::new());
-        base
+        let mut state = self.lock();
+        state.pages.retain(|_, page| page.iter().any(|byte| *byte != 0));
+        state.log = Some(Vec::new());
+        state.pages.clone()
     }
 
     /// How many events are in the log.
@@ -120,7 +91,7 @@ impl Image {
         let state = self.lock();
         let mut bytes = vec![0; end.saturating_sub(offset) as usize];
         for_each_page(offset, bytes.len(), |n, in_page, in_bytes| {
-            if let Some(page) = state.page(n) {
+            if let Some(page) = state.pages.get(&n) {
                 bytes[in_bytes].copy_from_slice(&page[in_page]);
             }
         });
@@ -136,8 +107,7 @@ impl Image {
         if let Some(log) = &mut state.log {
             log.push(Event::Write { offset, bytes: Arc::from(bytes) });
         }
-        let State { base, changed, .. } = &mut *state;
-        put(base, changed, offset, bytes);
+        put(&Pages::new(), &mut state.pages, offset, bytes);
         Ok(())
     }
 
@@ -174,56 +144,17 @@ fn for_each_page(
     }
 }
 
-/// An image that is served as a file.
-pub(crate) struct Served {
-    at: PathBuf,
-    root: OwnedFd,
-    server: Option<JoinHandle<io::Result<()>>>,
-}
-
-const NAME: &str = "disk";
-
-/// Serves an image as a file below the directory `at`, in the mount namespace of the calling thread.
-pub(crate) fn serve(image: &Image, at: &Path) -> io::Result<Served> {
-    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let options = CString::new(format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd()))?;
-    mount("image", at, "fuse.image", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?;
-    let serve = || -> io::Result<Served> {
-        let root = rustix::fs::open(at, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let session =
-            Session::from_fd(Server { image: image.clone() }, device, SessionACL::Owner, Config::default())?;
-        let server = thread::Builder::new().name("image".into()).spawn(move || session.run())?;
-        Ok(Served { at: at.to_path_buf(), root, server: Some(server) })
-    };
-    serve().inspect_err(|_| {
-        // Nothing serves it: without this the next look at the directory would hang.
-        let _ = unmount(at, UnmountFlags::DETACH);
-    })
-}
-
-impl Served {
-    /// The file.
-    pub(crate) fn file(&self) -> PathBuf {
-        self.at.join(NAME)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd()));
-        // The first says EBUSY as long as anything is open, but it aborts the connection before it says so.
-        for flags in [UnmountFlags::FORCE, UnmountFlags::DETACH] {
-            let _ = unmount(&by_descriptor, flags);
-        }
-        if let Some(server) = self.server.take() {
-            let _ = server.join();
-        }
-    }
+/// Serves an image through the FUSE device until it is unmounted.
+pub(crate) fn serve(image: Image, device: OwnedFd) -> io::Result<()> {
+    Session::from_fd(Server { image }, device, SessionACL::Owner, Config::default())?.run()
 }
 
 struct Server {
     image: Image,
 }
+
+/// The name of the file.
+pub(crate) const NAME: &str = "disk";
 
 const ROOT: INodeNo = INodeNo(1);
 const FILE: INodeNo = INodeNo(2);

@@ -5,7 +5,7 @@
 //! a simulated disk, and every tree that was seen must be one that the profile allows.
 //!
 //! - [`program`], [`catalogue`]: what is run. [`run`]: running it on both.
-//! - [`kind`], [`image`], [`held`], [`loop_device`], [`disk`]: the real file system and what it stands on.
+//! - [`kind`], [`image`], [`served`], [`held`], [`loop_device`], [`disk`]: the real file system and what it stands on.
 //! - [`rebuild`]: from log to images. [`tree`]: what is read from them.
 //! - [`belief`], [`allowed`]: what should be there. [`trial`], [`turns`]: all of it, in several threads. [`report`]: told.
 //!
@@ -24,6 +24,7 @@ mod program;
 mod rebuild;
 mod report;
 mod run;
+mod served;
 mod tree;
 mod trial;
 mod turns;
@@ -41,6 +42,7 @@ use belief::Belief;
 use disk::Failed;
 use kind::Kind;
 use program::{Program, Wait};
+use served::Starter;
 use trial::Trial;
 use turns::Turns;
 
@@ -101,6 +103,9 @@ const OUTSIDE: u8 = 1;
 const CANNOT: u8 = 2;
 
 fn main() -> ExitCode {
+    if let Some(served) = served::asked_for() {
+        return served;
+    }
     let args = Args::parse();
     if args.list {
         print!("{}", report::list(catalogue::ALL));
@@ -113,8 +118,15 @@ fn main() -> ExitCode {
             return ExitCode::from(CANNOT);
         }
     };
+    let starter = match Starter::new() {
+        Ok(starter) => starter,
+        Err(error) => {
+            eprintln!("error: cannot start a thread: {error}");
+            return ExitCode::from(CANNOT);
+        }
+    };
     let begun = Instant::now();
-    let (results, mut failed) = run_all(&args, &programs);
+    let (results, mut failed) = run_all(&args, &programs, &starter);
     let report = report::Report::new(&results, &args.fs, args.refute, begun.elapsed());
     if let Some(file) = &args.save
         && let Err(error) = std::fs::write(file, report.json().to_string())
@@ -159,7 +171,11 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Program>, String> {
 }
 
 /// Runs every program on every file system with every wait. The long waits come first.
-fn run_all(args: &Args, programs: &[&'static Program]) -> (Vec<trial::Result>, Vec<String>) {
+fn run_all(
+    args: &Args,
+    programs: &[&'static Program],
+    starter: &Starter,
+) -> (Vec<trial::Result>, Vec<String>) {
     let mut waits = args.waits.clone();
     waits.sort_unstable_by(|a, b| b.cmp(a));
     waits.dedup();
@@ -185,7 +201,7 @@ fn run_all(args: &Args, programs: &[&'static Program]) -> (Vec<trial::Result>, V
             scope.spawn(|| {
                 while let Some(trial) = next() {
                     let named = format!("{} on {}, wait {}", trial.program.name, trial.kind, trial.wait);
-                    match run_apart(trial, args.refute, &turns) {
+                    match run_apart(trial, args.refute, starter, &turns) {
                         Ok(result) => {
                             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                             results.push(result);
@@ -212,7 +228,7 @@ fn run_all(args: &Args, programs: &[&'static Program]) -> (Vec<trial::Result>, V
 }
 
 /// On a thread of its own, whose mount namespace ends with it.
-fn run_apart(trial: Trial, refute: bool, turns: &Turns) -> Result<trial::Result, Failed> {
+fn run_apart(trial: Trial, refute: bool, starter: &Starter, turns: &Turns) -> Result<trial::Result, Failed> {
     let run = || {
         simfs::fuse::enter_private_namespace()
             .map_err(|error| Failed::new("leave the mount namespace of the machine", error))?;
@@ -221,7 +237,7 @@ fn run_apart(trial: Trial, refute: bool, turns: &Turns) -> Result<trial::Result,
         if refute {
             beliefs.extend(Belief::FALSE);
         }
-        trial::run(trial, &beliefs, turns)
+        trial::run(trial, &beliefs, starter, turns)
     };
     thread::scope(|scope| {
         scope

@@ -12,8 +12,8 @@ use simfs::fs::RenameHow;
 use simfs::{BLOCK_BYTES, Caller, Fs, FsResult, Kind as Type, Seq, SyncScope, Trace};
 
 use crate::disk::Failed;
-use crate::image::Image;
 use crate::program::{Op, Program};
+use crate::served::Served;
 
 /// How far the image's log was before an operation began and after it had returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +25,12 @@ pub(crate) struct Step {
 }
 
 /// Executes the operations below `root`, which is mounted on `image`.
-pub(crate) fn on_real(ops: &[Op], wait_s: u64, root: &Path, image: &Image) -> Result<Vec<Step>, Failed> {
+pub(crate) fn on_real(ops: &[Op], wait_s: u64, root: &Path, image: &Served) -> Result<Vec<Step>, Failed> {
     let mut steps = Vec::new();
     for op in ops {
-        let begin = image.position();
+        let begin = image.position()?;
         real(*op, wait_s, root).map_err(|error| Failed::new(format!("{op} on a real file system"), error))?;
-        steps.push(Step { begin, end: image.position() });
+        steps.push(Step { begin, end: image.position()? });
     }
     Ok(steps)
 }

@@ -13,6 +13,7 @@ use crate::kind::Kind;
 use crate::program::{Op, Program, Wait};
 use crate::rebuild::{Rebuilder, Recording};
 use crate::run::{on_real, on_simulated};
+use crate::served::Starter;
 use crate::tree::{Node, Tree};
 use crate::turns::Turns;
 
@@ -104,11 +105,16 @@ pub(crate) struct Result {
 }
 
 /// Runs a trial on this thread, which must have a mount namespace of its own.
-pub(crate) fn run(trial: Trial, beliefs: &[Belief], turns: &Turns) -> std::result::Result<Result, Failed> {
+pub(crate) fn run(
+    trial: Trial,
+    beliefs: &[Belief],
+    starter: &Starter,
+    turns: &Turns,
+) -> std::result::Result<Result, Failed> {
     let Trial { program, kind, wait, images, sector_bytes, seed } = trial;
     let ops = program.ops_with(wait);
     let room = Room::new()?;
-    let recording = record(trial, &ops, &room, turns)?;
+    let recording = record(trial, &ops, &room, starter, turns)?;
     let _turn = turns.take();
     let mut disk = Disk::held(kind, sector_bytes, &room)?;
 
@@ -125,7 +131,7 @@ pub(crate) fn run(trial: Trial, beliefs: &[Belief], turns: &Turns) -> std::resul
     let mut seen: BTreeMap<Point, BTreeSet<usize>> = BTreeMap::new();
     for image in &chosen.images {
         let begun = Instant::now();
-        disk.load(&recording.base, rebuilder.changed(&image.loss))?;
+        disk.load(&recording.base, &rebuilder.changed(&image.loss))?;
         let tree = look(&mut disk, &mut times, begun)?;
         let nth = *known.entry(tree.clone()).or_insert(outcomes.len());
         if nth == outcomes.len() {
@@ -169,22 +175,26 @@ pub(crate) fn run(trial: Trial, beliefs: &[Belief], turns: &Turns) -> std::resul
 }
 
 /// Runs the program on a new file system. Takes a turn for all but the waiting.
-fn record(trial: Trial, ops: &[Op], room: &Room, turns: &Turns) -> std::result::Result<Recording, Failed> {
+fn record(
+    trial: Trial,
+    ops: &[Op],
+    room: &Room,
+    starter: &Starter,
+    turns: &Turns,
+) -> std::result::Result<Recording, Failed> {
     let Trial { program, kind, wait, sector_bytes, .. } = trial;
     let turn = turns.take();
-    let mut disk = Disk::logged(kind, sector_bytes, room)?;
+    let mut disk = Disk::logged(kind, sector_bytes, room, starter)?;
     disk.make()?;
     disk.mount().map_err(|error| Failed::new(format!("mount a new {kind}"), error))?;
-    let image = disk.image().cloned().ok_or_else(|| {
-        Failed::new("keep a log", std::io::Error::other("the device stands on a file that keeps none"))
-    })?;
+    let image = disk.image()?;
     // Warm, not mounted again: a kernel that has just read an inode is more careful with it.
-    on_real(program.setup, 0, disk.tree(), &image)?;
-    on_real(&[Op::Syncfs], 0, disk.tree(), &image)?;
-    let base = Arc::new(image.start_log());
+    on_real(program.setup, 0, disk.tree(), image)?;
+    on_real(&[Op::Syncfs], 0, disk.tree(), image)?;
+    let base = Arc::new(image.start_log()?);
     drop(turn);
-    let steps = on_real(ops, wait.seconds, disk.tree(), &image)?;
-    let log = image.take_log();
+    let steps = on_real(ops, wait.seconds, disk.tree(), image)?;
+    let log = image.take_log()?;
     let _turn = turns.take();
     disk.unmount()?;
     Ok(Recording { base, log, steps, sector_bytes })
