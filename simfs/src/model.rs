@@ -87,6 +87,8 @@ pub enum About {
     Data,
     /// Lengths that grew.
     Length,
+    /// Metadata that a log may hold out of its order.
+    Log,
     /// What makes durable, and the rest.
     Other,
 }
@@ -157,9 +159,13 @@ impl Model {
         }
     }
 
-    /// The rule that allows an effect to be lost though what came after it survived. Every model has one.
-    pub fn rule_about(&self, trace: &Trace, id: EffectId) -> Option<&'static Rule> {
-        let about = self.about(trace, id);
+    /// The rule that allows an effect to be lost; `overtaken`: though something of an op after it survived. Every model has
+    /// one.
+    pub fn rule_about(&self, trace: &Trace, id: EffectId, overtaken: bool) -> Option<&'static Rule> {
+        let about = match self.about(trace, id) {
+            About::Order if overtaken && self.logs => About::Log,
+            about => about,
+        };
         let rule = |about| self.rules.iter().find(|rule| rule.about == about);
         rule(about).or_else(|| rule(About::Order))
     }

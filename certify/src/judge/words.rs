@@ -193,7 +193,9 @@ impl<'a> Words<'a> {
         let model = crashes.model();
         let mut rules: Vec<&str> = Vec::new();
         for effect in &lost {
-            let rule = model.rule_about(self.trace, *effect).map(|rule| rule.text);
+            let seq = self.trace.effect(*effect).seq;
+            let overtaken = kept.last().is_some_and(|kept| self.trace.effect(*kept).seq > seq);
+            let rule = model.rule_about(self.trace, *effect, overtaken).map(|rule| rule.text);
             if let Some(rule) = rule.filter(|rule| !rules.contains(rule)) {
                 rules.push(rule);
             }

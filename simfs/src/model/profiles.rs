@@ -268,7 +268,7 @@ pub const BTRFS: Model = Model {
             evidence: "the same file: log_directory_changes(), log_new_dir_dentries()",
         },
         Rule {
-            about: About::Other,
+            about: About::Log,
             text: "what else an fsync of a file or directory may log is not modelled: from its begin on, any metadata of \
                    before it may survive without the rest, except that an entry brings the inode it names, and the \
                    text if that is a symlink",

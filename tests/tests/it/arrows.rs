@@ -92,6 +92,6 @@ fn every_arrow_between_packages_is_meant() {
     cutover-certify -> simfs
     cutover-certify -> sshd-test
     cutover-tests -> cutover-certify (to test)
-    cutover-tests -> simfs (to test)
+    cutover-tests -> simfs
     ");
 }

@@ -19,22 +19,28 @@ fn report(script: &str, options: &[&str]) -> Option<String> {
 fn a_removal_that_overtakes_the_rename() {
     if let Some(report) = report("cleanup-before-durable.sh", &["--keep", "1"]) {
         insta::assert_snapshot!(report, @r"
-        current_complete is broken (posix):
-          power loss after op N (unlink /srv/app/releases/20240101000001/-rf):
+        current_complete is broken (posix, btrfs):
+          power loss after op N (rmdir /srv/app/releases/20240101000001):
           `current` resolves to /srv/app/releases/20240101000001, in which -rf is missing
           survived, though no sync covered it: the removal of /srv/app/releases/20240101000001/-rf, from op N (unlink /srv/app/releases/20240101000001/-rf)
           did not survive, since no sync had covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
-          allowed by `posix`: nothing is ordered, except that a directory entry that survived brings the inode it names, possibly without its content: an empty file, an empty directory, an empty symlink
+          did not survive, since no sync had covered it: the removal of /srv/app/releases/20240101000001, from op N (rmdir /srv/app/releases/20240101000001)
+          allowed by `btrfs`: what else an fsync of a file or directory may log is not modelled: from its begin on, any metadata of before it may survive without the rest, except that an entry brings the inode it names, and the text if that is a symlink
+          allowed by `btrfs`: a commit is an atomic cut: metadata (names, existence, attributes, link texts, lengths that shrink) in the order of the ops, each op whole
+          how likely: a commit comes every 30 s by default (commit=30): within that a power cut takes all that was not synced
           what would mend it, proved under `posix` up to the end of deploy 2:
             before op N (unlink /srv/app/releases/20240101000001/-rf): `sync /srv/app`
           replay it: cutover-certify replay TOKEN
 
-        durable_ack is broken (posix):
-          power loss after op N (unlink /srv/app/releases/20240101000001/-rf):
+        durable_ack is broken (posix, btrfs):
+          power loss after op N (rmdir /srv/app/releases/20240101000001):
           `current` resolves to /srv/app/releases/20240101000001, in which -rf is missing
           survived, though no sync covered it: the removal of /srv/app/releases/20240101000001/-rf, from op N (unlink /srv/app/releases/20240101000001/-rf)
           did not survive, since no sync had covered it: the name /srv/app/current, from op N (rename /srv/app/.current.20240101000002.PID /srv/app/current)
-          allowed by `posix`: nothing is ordered, except that a directory entry that survived brings the inode it names, possibly without its content: an empty file, an empty directory, an empty symlink
+          did not survive, since no sync had covered it: the removal of /srv/app/releases/20240101000001, from op N (rmdir /srv/app/releases/20240101000001)
+          allowed by `btrfs`: what else an fsync of a file or directory may log is not modelled: from its begin on, any metadata of before it may survive without the rest, except that an entry brings the inode it names, and the text if that is a symlink
+          allowed by `btrfs`: a commit is an atomic cut: metadata (names, existence, attributes, link texts, lengths that shrink) in the order of the ops, each op whole
+          how likely: a commit comes every 30 s by default (commit=30): within that a power cut takes all that was not synced
           what would mend it, proved under `posix` up to the end of deploy 2:
             before op N (unlink /srv/app/releases/20240101000001/-rf): `sync /srv/app`
           replay it: cutover-certify replay TOKEN
