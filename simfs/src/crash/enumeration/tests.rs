@@ -1,0 +1,312 @@
+//! The definition against itself, the procedure against the definition, and `posix` against what it contains.
+
+use super::*;
+use crate::cell::{Birth, Kind, Name};
+use crate::crash::Crashes;
+use crate::crash::{Pin, Window};
+use crate::fs::{Caller, Fs, RenameHow};
+use crate::model::{FILE_SYSTEMS, MODELS, Mutation, POSIX, forced_at, mutations};
+use crate::trace::{CellId, EffectId};
+use crate::view::View;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use std::collections::BTreeSet;
+
+/// One thing that happens in one of two directories, to one of the inodes so far. Which, is told by numbers: there may
+/// be fewer.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    New(Kind, usize),
+    Name(usize, usize),
+    Unname(usize, usize),
+    Write(usize),
+    /// Adds to its second block, or begins one there.
+    Append(usize),
+    Cut(usize),
+    Chmod(usize),
+    /// The call returns after so many more ops.
+    Sync(char, usize, bool, u32),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let (dir, nth) = (0_usize..2, 0_usize..6);
+    prop_oneof![
+        1 => (select(vec![Kind::File, Kind::Symlink]), dir.clone()).prop_map(|(kind, dir)| Step::New(kind, dir)),
+        1 => (dir.clone(), nth.clone()).prop_map(|(dir, nth)| Step::Name(dir, nth)),
+        1 => (dir, nth.clone()).prop_map(|(dir, nth)| Step::Unname(dir, nth)),
+        1 => nth.clone().prop_map(Step::Write),
+        1 => nth.clone().prop_map(Step::Append),
+        1 => nth.clone().prop_map(Step::Cut),
+        1 => nth.clone().prop_map(Step::Chmod),
+        3 => (select(vec!['a', 'f', 'f', 'd', 'e']), nth, any::<bool>(), 0_u32..8)
+            .prop_map(|(what, nth, ok, lasts)| Step::Sync(what, nth, ok, lasts)),
+    ]
+}
+
+/// Only what is asked of a trace here: which cells were written when, what entries name, and the sync calls.
+fn trace_of(steps: &[Step]) -> Trace {
+    let mut trace = Trace::new();
+    let dirs = [crate::ROOT, Ino(2)];
+    // A directory is given names too, in the other one or in itself: the model does not look at kinds.
+    let mut inodes = vec![Ino(3), dirs[1]];
+    for step in steps {
+        let seq = trace.last() + 1;
+        let name = |dir: usize, nth: usize| Cell::Entry(dirs[dir], Name::from(nth.to_string().as_bytes()));
+        let inode = |nth: usize| inodes[nth % inodes.len()];
+        let effects = match *step {
+            Step::New(kind, dir) => {
+                let new = Ino(2 + inodes.len() as u64);
+                let birth = Birth { kind, mode: 0o644, uid: 0, gid: 0 };
+                let mut effects = vec![(Cell::Inode(new), Value::Inode(birth))];
+                if kind == Kind::Symlink {
+                    effects.push((Cell::Target(new), Value::Mode(0)));
+                }
+                effects.push((name(dir, inodes.len()), Value::Entry(Some(new))));
+                inodes.push(new);
+                effects
+            }
+            Step::Name(dir, nth) => vec![(name(dir, nth + 1), Value::Entry(Some(inode(nth))))],
+            Step::Unname(dir, nth) => vec![(name(dir, nth), Value::Entry(None))],
+            Step::Write(nth) => vec![
+                (Cell::Block(inode(nth), 0), Value::Mode(0)),
+                (Cell::Size(inode(nth)), Value::Size(u64::from(seq))),
+            ],
+            Step::Append(nth) => vec![
+                (Cell::Block(inode(nth), 1), Value::Mode(0)),
+                (Cell::Size(inode(nth)), Value::Size(BLOCK_BYTES + u64::from(seq))),
+            ],
+            Step::Cut(nth) => {
+                let ino = inode(nth);
+                let gone = [0, 1].map(|n| (Cell::Block(ino, n), Value::Block([].into())));
+                let effects = gone.into_iter().chain([(Cell::Size(ino), Value::Size(10))]);
+                trace.push(OpKind::Truncate { ino, size: 10 }, effects);
+                continue;
+            }
+            Step::Chmod(nth) => vec![(Cell::Mode(inode(nth)), Value::Mode(0))],
+            Step::Sync(what, nth, ok, lasts) => {
+                let scope = match what {
+                    'a' => SyncScope::All,
+                    'f' => SyncScope::File(inode(nth)),
+                    'd' => SyncScope::FileData(inode(nth)),
+                    _ => SyncScope::Dir(dirs[nth % 2]),
+                };
+                let returned = (seq + lasts).min(steps.len() as Seq);
+                trace.push(OpKind::Sync { scope, returned, ok }, []);
+                continue;
+            }
+        };
+        trace.push(OpKind::Chmod { ino: Ino(3) }, effects);
+    }
+    trace
+}
+
+/// The definition once more, without any counting: all subsets, and of each whether it is closed.
+fn all_subsets(trace: &Trace, model: &Model, k: Seq) -> Vec<Vec<bool>> {
+    let forced = forced_by_definition(trace, model, k);
+    let free: Vec<usize> =
+        (0..forced.len()).filter(|at| trace.effects()[*at].seq <= k && !forced[*at]).collect();
+    let subsets = (0_u32..1 << free.len()).map(|subset| {
+        let mut survived = forced.clone();
+        for (bit, at) in free.iter().enumerate() {
+            survived[*at] = subset & (1 << bit) != 0;
+        }
+        survived
+    });
+    subsets.filter(|survived| is_closed(trace, model, k, &forced, survived)).collect()
+}
+
+fn is_closed(trace: &Trace, model: &Model, k: Seq, forced: &[bool], survived: &[bool]) -> bool {
+    let needs = |at: usize| -> Vec<usize> {
+        if is_link(trace, model, at) && !is_loose(trace, model, at, k) {
+            let until = trace.effects()[at].seq;
+            let links = |other: &usize| is_link(trace, model, *other);
+            (0..survived.len()).filter(|other| trace.effects()[*other].seq <= until).filter(links).collect()
+        } else {
+            required(trace, model, at)
+        }
+    };
+    let may_be = |at: &usize| survived[*at] && !forced[*at];
+    (0..survived.len()).filter(may_be).all(|at| needs(at).into_iter().all(|needed| survived[needed]))
+}
+
+fn states(trace: &Trace, model: &Model, k: Seq) -> Vec<Vec<bool>> {
+    let mut seen: Vec<Vec<bool>> = Vec::new();
+    enumerate(trace, model, k, |survived| seen.push(survived.to_vec()));
+    seen.sort_unstable();
+    seen
+}
+
+fn cases(few: u32) -> ProptestConfig {
+    ProptestConfig { cases: few, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(cases(4000))]
+
+    /// Calls of all kinds that succeed and fail, one inside the other and one across the other.
+    #[test]
+    fn the_model_forces_what_the_definition_does(steps in proptest::collection::vec(any_step(), 1..24)) {
+        let trace = trace_of(&steps);
+        for model in MODELS {
+            let forced = forced_at(&trace, model);
+            for k in 0..=trace.last() {
+                let here: Vec<bool> = forced.iter().map(|at| *at <= k).collect();
+                let expected = forced_by_definition(&trace, model, k);
+                prop_assert_eq!(&here, &expected, "{} at crash point {}", model.name, k);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(1000))]
+
+    /// What the definition counts is what it says, and each state once.
+    #[test]
+    fn counting_visits_each_closed_subset_once(steps in proptest::collection::vec(any_step(), 1..7)) {
+        let trace = trace_of(&steps);
+        for model in MODELS {
+            for k in 0..=trace.last() {
+                if Enumeration::new(&trace, model, k).free() > 10 {
+                    continue;
+                }
+                let mut expected = all_subsets(&trace, model, k);
+                expected.sort_unstable();
+                prop_assert_eq!(states(&trace, model, k), expected, "{} at crash point {}", model.name, k);
+            }
+        }
+    }
+
+    /// What `posix` proves holds on each file system: it has all their states.
+    #[test]
+    fn posix_contains_every_state_of_the_file_systems(steps in proptest::collection::vec(any_step(), 1..10)) {
+        let trace = trace_of(&steps);
+        for k in 0..=trace.last() {
+            let forced = forced_by_definition(&trace, &POSIX, k);
+            for model in FILE_SYSTEMS {
+                if Enumeration::new(&trace, model, k).free() > 12 {
+                    continue;
+                }
+                for survived in states(&trace, model, k) {
+                    let all_forced = forced.iter().zip(&survived).all(|(forced, there)| *there || !forced);
+                    prop_assert!(all_forced, "{} at crash point {}: {:?}", model.name, k, survived);
+                    let closed = is_closed(&trace, &POSIX, k, &forced, &survived);
+                    prop_assert!(closed, "{} at crash point {}: {:?}", model.name, k, survived);
+                }
+            }
+        }
+    }
+
+    /// For any two cells, the procedure finds just the pairs of versions that the definition has.
+    #[test]
+    fn the_procedure_agrees_with_the_definition(steps in proptest::collection::vec(any_step(), 1..10)) {
+        let trace = trace_of(&steps);
+        for model in MODELS {
+            let crashes = Crashes::new(&trace, model);
+            for k in 0..=trace.last() {
+                if Enumeration::new(&trace, model, k).free() > 12 {
+                    continue;
+                }
+                let states = states(&trace, model, k);
+                let newest = |survived: &Vec<bool>| -> Vec<Option<EffectId>> {
+                    let view = View::survivors(&trace, survived);
+                    (0..trace.cell_count() as u32).map(|cell| view.newest(CellId(cell))).collect()
+                };
+                let disks: BTreeSet<Vec<Option<EffectId>>> = states.iter().map(newest).collect();
+                let cells = (0..trace.cell_count() as u32).map(CellId);
+                let pins: Vec<Pin> = cells
+                    .flat_map(|cell| {
+                        let versions = trace.versions(cell).iter().copied().map(Some);
+                        std::iter::once(None).chain(versions).map(move |version| (cell, version))
+                    })
+                    .collect();
+                for (nth, first) in pins.iter().enumerate() {
+                    for second in &pins[nth..] {
+                        let both = [*first, *second];
+                        let has = |(cell, version): &Pin, disk: &[Option<EffectId>]| disk[cell.0 as usize] == *version;
+                        let expected = disks.iter().any(|disk| both.iter().all(|pin| has(pin, disk)));
+                        let found = crashes.feasible(k, &both);
+                        prop_assert_eq!(found.is_some(), expected, "{} at {}: {:?}", model.name, k, both);
+                        if let Some(state) = found {
+                            let table: Vec<bool> =
+                                (0..trace.effects().len() as u32).map(|at| state.contains(&crashes, EffectId(at))).collect();
+                            prop_assert!(states.contains(&table), "{} at {}: {:?}", model.name, k, both);
+                        }
+                    }
+                }
+            }
+            // And no crash point is missed.
+            let all = Window { lo: 0, hi: trace.last() };
+            for cell in (0..trace.cell_count() as u32).map(CellId) {
+                for version in std::iter::once(None).chain(trace.versions(cell).iter().copied().map(Some)) {
+                    for other in (0..trace.cell_count() as u32).map(CellId) {
+                        let both = [(cell, version), (other, trace.versions(other).first().copied())];
+                        let first = (0..=trace.last()).find_map(|k| crashes.feasible(k, &both));
+                        prop_assert_eq!(crashes.find(all, &both).map(|s| s.at), first.map(|s| s.at));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether some state of a file system is none of a model, in random traces from one seed.
+fn is_left(model: &Model) -> bool {
+    let mut runner = TestRunner::new_with_rng(cases(1), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let steps = proptest::collection::vec(any_step(), 1..10);
+    (0..3000).any(|_| {
+        let trace = trace_of(&steps.new_tree(&mut runner).unwrap().current());
+        let k = trace.last();
+        let forced = forced_by_definition(&trace, model, k);
+        FILE_SYSTEMS.into_iter().any(|contained| {
+            Enumeration::new(&trace, contained, k).free() <= 10
+                && states(&trace, contained, k).iter().any(|survived| {
+                    let lacks = forced.iter().zip(survived).any(|(forced, there)| *forced && !there);
+                    lacks || !is_closed(&trace, model, k, &forced, survived)
+                })
+        })
+    })
+}
+
+/// `posix` says all that the three keep: whatever it would say more, one of them contradicts.
+#[test]
+fn posix_could_say_little_more() {
+    assert!(!is_left(&POSIX));
+    let stronger: Vec<Mutation> = mutations(&POSIX).into_iter().filter(|mutation| !mutation.weaker).collect();
+    for mutation in &stronger {
+        assert!(is_left(&mutation.model), "no file system contradicts: {}", mutation.what);
+    }
+    println!("mutation score: {0} of {0} stronger models than posix are contradicted", stronger.len());
+    assert_eq!(stronger.len(), 4);
+}
+
+#[test]
+fn counting_an_exchange() {
+    let who = Caller { uid: 0, gid: 0 };
+    let mut fs = Fs::new(0, 0, 0o755);
+    fs.write_file("old", b"x").unwrap();
+    fs.start_recording();
+    fs.write_file("a", b"one").unwrap();
+    let (a, old) = (fs.resolve("a").unwrap(), fs.resolve("old").unwrap());
+    let dir = fs.mkdir(crate::ROOT, b"d", 0o755, who).unwrap();
+    fs.link(a, dir, b"b").unwrap();
+    fs.sync(SyncScope::Dir(dir), true);
+    fs.rename(dir, b"b", crate::ROOT, b"old", RenameHow::Exchange).unwrap();
+    fs.sync(SyncScope::File(old), false);
+    fs.write(old, 0, b"two", false).unwrap();
+    let trace = fs.trace();
+    for model in MODELS {
+        let mut count = 0;
+        for k in 0..=trace.last() {
+            let mut expected = all_subsets(trace, model, k);
+            expected.sort_unstable();
+            let seen = states(trace, model, k);
+            count += seen.len();
+            assert_eq!(seen, expected, "{} at crash point {k}", model.name);
+        }
+        println!("{}: {count} states", model.name);
+        assert!(model.name != "posix" || count > 200, "{count}");
+    }
+}
