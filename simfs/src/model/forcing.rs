@@ -1,6 +1,6 @@
 //! What the sync calls of a trace force under a model.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::{Forces, Medium, Model, Order, Reach};
@@ -32,17 +32,17 @@ enum Fate {
     Lost,
 }
 
-/// What was done to one inode.
+/// What was done to one inode. Most have few effects, and there are as many inodes as files: none allocates for those.
 #[derive(Default)]
 struct Dirty {
     /// Its effects, oldest first.
-    all: Vec<EffectId>,
+    all: SmallVec<[EffectId; 4]>,
     /// How many of them a sync call has looked at.
     seen: usize,
     /// Those among them that it did not cover and that may still be dirty, oldest first.
-    left: Vec<EffectId>,
-    /// Where metadata is one chain: the ops that changed its metadata or gave it a name, in order.
-    changes: Vec<Seq>,
+    left: SmallVec<[EffectId; 2]>,
+    /// Where a call reaches along the chain of metadata up to the last change: the ops that changed its metadata or gave it a name, in order.
+    changes: SmallVec<[Seq; 2]>,
 }
 
 struct Forcing<'t> {
@@ -72,6 +72,8 @@ impl<'t> Forcing<'t> {
         }
         let mut fate = vec![Fate::Dirty; trace.effects().len()];
         let (mut chain, mut named) = (Vec::new(), FxHashMap::<Ino, SmallVec<[EffectId; 1]>>::default());
+        let calls = [model.fsync_file, model.fdatasync_file, model.fsync_dir];
+        let asks_for_changes = calls.iter().any(|forces| forces.reach == Reach::LastChange);
         let asks_for_names = !dirty.is_empty() && (model.fsync_file.names || model.fdatasync_file.names);
         for (at, effect) in trace.effects().iter().enumerate() {
             let id = EffectId(at as u32);
@@ -87,12 +89,15 @@ impl<'t> Forcing<'t> {
                 if effect.seq > 0 {
                     dirty.all.push(id);
                 }
-                if links {
+                if links && asks_for_changes {
                     dirty.changes.push(effect.seq);
                 }
             }
             if let Value::Entry(Some(child)) = effect.value {
-                if links && let Some(dirty) = dirty.get_mut(&child) {
+                if links
+                    && asks_for_changes
+                    && let Some(dirty) = dirty.get_mut(&child)
+                {
                     dirty.changes.push(effect.seq);
                 }
                 if asks_for_names {
@@ -224,7 +229,7 @@ impl<'t> Forcing<'t> {
 
     /// Forces the names of an inode, and that what they lead through exists.
     fn settle_names(&mut self, ino: Ino, began: Seq, fate: Fate) {
-        let (mut above, mut todo) = (FxHashSet::default(), vec![ino]);
+        let (mut above, mut todo) = (SmallVec::<[Ino; 16]>::new(), SmallVec::<[Ino; 16]>::from_slice(&[ino]));
         while let Some(at) = todo.pop() {
             let birth = self.birth(at);
             let made_in = birth.map(|birth| self.trace.effect(birth).seq);
@@ -242,7 +247,8 @@ impl<'t> Forcing<'t> {
                 }
                 self.settle_along(id, fate);
                 let dir = self.trace.cell(effect.cell).ino();
-                if above.insert(dir) {
+                if !above.contains(&dir) {
+                    above.push(dir);
                     todo.push(dir);
                 }
             }
