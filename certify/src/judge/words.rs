@@ -154,9 +154,9 @@ impl<'a> Words<'a> {
         let deploy_path: String =
             scenario.deploy_path.iter().map(|name| format!("/{}", show(name))).collect();
         let command = match call.scope {
-            SyncScope::All => format!("`sync -f {}{deploy_path}`", self.mount),
+            SyncScope::All => format!("`sync -f {}`", for_shell(&format!("{}{deploy_path}", self.mount))),
             SyncScope::File(ino) | SyncScope::FileData(ino) | SyncScope::Dir(ino) => {
-                format!("`sync {}`", self.path(ino))
+                format!("`sync {}`", for_shell(&self.path(ino)))
             }
         };
         if call.before_marks || call.after == self.trace.last() {
@@ -234,6 +234,12 @@ impl<'a> Words<'a> {
         let newest = versions.find(|effect| self.trace.effect(*effect).seq <= at)?;
         (Some(newest) != pin.1 && crashes.forced_at(newest) > at).then_some(newest)
     }
+}
+
+/// A path as one word of a shell, however it is called. What is shown escaped (control characters, what is not UTF-8) is
+/// not the name itself then, and finds nothing.
+fn for_shell(path: &str) -> String {
+    shlex::try_quote(path).map_or_else(|_| "PATH".to_owned(), std::borrow::Cow::into_owned)
 }
 
 /// What is pinned and survived without having been forced.
