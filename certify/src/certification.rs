@@ -152,7 +152,10 @@ fn history(
     explain(&mut judgement, &recording.trace, &recording.scenario);
     let token = judgement.rows.iter().find_map(Row::token);
     if let (Some(token), None) = (token, file) {
-        keep_for_replay(&recording, &plan.subject, token)?;
+        // The verdict stands without it.
+        if let Err(failure) = keep_for_replay(&recording, &plan.subject, token) {
+            eprintln!("warning: this run cannot be replayed without --record FILE: {}", failure.error);
+        }
     }
     Ok(Judged { recording, judgement, judging })
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, IsTerminal as _, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -149,11 +150,12 @@ fn replays() -> Option<PathBuf> {
     Some(state.join("cutover-certify"))
 }
 
-/// Keeps a history that has a counterexample with a token.
+/// Keeps a history that has a counterexample with a token, for the user alone: it holds the content of what was deployed.
 pub(crate) fn keep_for_replay(recording: &Recording, subject: &Subject, token: &str) -> Result<(), Failure> {
     let Some((dir, token)) = replays().zip(Token::parse(token).ok()) else { return Ok(()) };
     let path = dir.join(format!("{}.cutover-trace", token.trace_name()));
-    fs::create_dir_all(&dir).map_err(|error| cannot_write(&dir, &error))?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+    made.map_err(|error| cannot_write(&dir, &error))?;
     let mut keeper = Keeper::new(Some(&path), subject)?;
     keeper.keep("", recording)?;
     keeper.finish()?;

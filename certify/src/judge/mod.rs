@@ -8,6 +8,7 @@ mod change;
 pub mod classes;
 mod decide;
 pub mod expect;
+mod explain;
 mod golden;
 mod history;
 mod live;
@@ -26,10 +27,10 @@ use serde::Serialize;
 use simfs::{CrashState, Crashes, EffectId, MarkKind, Model, Name, POSIX, Trace, View};
 
 pub use expect::{Adds, Expect};
+pub use explain::explain;
 pub use past::{Past, Pasts};
 
 use crate::readers::Passes;
-use crate::replay::Token;
 use crate::tree::{Node, Tree};
 use history::{Current, History};
 pub use readers::{Readers, Tally};
@@ -344,7 +345,7 @@ pub struct Judgement {
     pub readers: Readers,
     /// The further runs that were made.
     pub tried: Vec<Tried>,
-    /// What was not durable when a deploy was reported as live: for the first one, in words.
+    /// What was not durable when a deploy was reported as live: for the first such one, in words, once it is explained.
     pub unsynced: Option<String>,
 }
 
@@ -496,7 +497,7 @@ pub fn judge_with_readers(
         syncs: trace.ops().iter().filter(|op| history::is_sync(&op.kind)).count(),
         readers: readers.readers,
         tried: Vec::new(),
-        unsynced: not_durable_when_reported(trace, scenario),
+        unsynced: None,
     }
 }
 
@@ -518,78 +519,6 @@ fn crash_counterexample(
         doubts: power::Doubts::new(&history),
     };
     power.judge(promise)
-}
-
-/// Adds to the counterexample that is told of each broken promise what would mend it (under `posix`, if that was asked and
-/// is broken, since it contains the others) and a token to replay it.
-pub fn explain(judgement: &mut Judgement, trace: &Trace, scenario: &Scenario) {
-    let words = words::Words::new(trace, scenario);
-    for row in &mut judgement.rows {
-        let Some(told) = row.told().map(|told| told.model) else { continue };
-        let weakest = match row.under(POSIX.name) {
-            Some(Verdict::Broken(_)) => POSIX.name,
-            _ => told,
-        };
-        let (Some(model), Some(Verdict::Broken(found))) = (Model::named(weakest), row.under(weakest)) else {
-            continue;
-        };
-        let mut lines = Vec::new();
-        match repair::repair(trace, scenario, model, row.promise, found) {
-            repair::Repair::Calls { deploy, calls } => {
-                let of =
-                    format!("what would mend it, proved under `{weakest}` up to the end of deploy {deploy}:");
-                lines.push(of);
-                lines.extend(calls.iter().map(|call| format!("  {}", words.call(call, scenario))));
-            }
-            repair::Repair::None => lines.push(
-                "no four sync calls or fewer would mend it: the operations themselves have to be others"
-                    .to_owned(),
-            ),
-            repair::Repair::NotSearched => {
-                lines.push("what would mend it was not searched for: the trace is too large".to_owned());
-            }
-        }
-        if let Some(UnderModel { verdict: Verdict::Broken(found), .. }) =
-            row.crash.iter_mut().find(|crash| crash.model == told)
-            && let Some(model) = Model::named(told)
-        {
-            let token = Token::new(trace, model, found.state()).to_string();
-            found.token = Some(token);
-            found.lines.extend(lines);
-        }
-    }
-}
-
-/// When a deploy was reported as live, what was not durable then under `posix`: a cheap hint, a line for the first of them.
-fn not_durable_when_reported(trace: &Trace, scenario: &Scenario) -> Option<String> {
-    const NAMED: usize = 4;
-    let crashes = Crashes::new(trace, &POSIX);
-    let mut acks = trace.marks().iter().filter_map(|mark| match mark.kind {
-        MarkKind::Ack { deploy } => Some((deploy, mark.after)),
-        _ => None,
-    });
-    let open = |at: simfs::Seq| {
-        let issued = trace.effects().partition_point(|effect| effect.seq <= at) as u32;
-        let open: Vec<EffectId> =
-            (0..issued).map(EffectId).filter(|id| crashes.forced_at(*id) > at).collect();
-        open
-    };
-    let (deploy, at, open) = acks.find_map(|(deploy, at)| {
-        let open = open(at);
-        (!open.is_empty()).then_some((deploy, at, open))
-    })?;
-    let words = words::Words::new(trace, scenario);
-    let named: Vec<String> = open.iter().take(NAMED).map(|id| words.cell(*id)).collect();
-    let more = match open.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        1 => ", and one effect more".to_owned(),
-        more => format!(", and {more} effects more"),
-    };
-    Some(format!(
-        "Not durable under `posix` when deploy {deploy} was reported as live, after {}: {}{more}.",
-        words.op(at),
-        named.join(", ")
-    ))
 }
 
 /// What to say where nothing was found: that there was nothing to find it in, or that not all of it was seen.
