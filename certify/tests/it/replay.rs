@@ -178,6 +178,49 @@ fn a_token_shows_the_same_disk_each_time() {
     }
 }
 
+/// Mounted, it is the disk that was exported, and a signal takes it away. In a mount namespace of its own, so that nothing
+/// is left behind if this test is killed.
+#[test]
+fn a_token_can_be_mounted() {
+    let home = tempfile::tempdir().unwrap();
+    let [at, copy, exported] = ["mounted", "copy", "exported"].map(|name| home.path().join(name));
+    fs::create_dir(&at).unwrap();
+    let file = trace("no-barrier-before");
+    let file = file.to_str().unwrap();
+    let (_, token) = tokens(home.path(), file).swap_remove(0);
+    // cp(1) sees what any program sees; `current` is there once the disk is.
+    let script = "mount -t tmpfs none \"$HOME/probe\" 2>/dev/null || exit 77
+        [ -r /dev/fuse ] && [ -w /dev/fuse ] || exit 77
+        \"$1\" replay \"$2\" --trace \"$3\" --mount \"$4\" >\"$HOME/told\" & mounter=$!
+        for try in $(seq 300); do [ -L \"$4/app/current\" ] && break; sleep 0.1; done
+        cp -a \"$4\" \"$5\" || exit 1
+        kill -INT $mounter; wait $mounter || exit 2
+        [ -z \"$(ls -A \"$4\")\" ] || exit 3";
+    fs::create_dir(home.path().join("probe")).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    command.args([env!("CARGO_BIN_EXE_cutover-certify"), &token, file]).args([&at, &copy]);
+    let ran = command.env("HOME", home.path()).output();
+    let why = match &ran {
+        Ok(out) if out.status.code() == Some(77) => "nobody can mount here, or /dev/fuse cannot be opened",
+        Ok(out) if String::from_utf8_lossy(&out.stderr).starts_with("unshare: ") => {
+            "there are no user namespaces"
+        }
+        Ok(_) => "",
+        Err(_) => "there is no `unshare`",
+    };
+    if !why.is_empty() {
+        return crate::skip(why);
+    }
+    let ran = ran.unwrap();
+    assert!(ran.status.success(), "{:?}: {}", ran.status, String::from_utf8_lossy(&ran.stderr));
+    let told = fs::read_to_string(home.path().join("told")).unwrap();
+    assert!(told.contains("mounted on "), "{told}");
+    certify(home.path(), &["replay", &token, "--trace", file, "--export", exported.to_str().unwrap()]);
+    let read = |dir: &Path| tree::read_dir(dir, &BlockStore::default()).unwrap();
+    assert_eq!(read(&copy), read(&exported));
+}
+
 #[test]
 fn a_token_that_does_not_fit() {
     let home = tempfile::tempdir().unwrap();
