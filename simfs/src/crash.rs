@@ -96,7 +96,8 @@ impl<'t> Crashes<'t> {
         Self { trace, model, forced_at, newer_forced_at, links, logged_from }
     }
 
-    fn is_link(&self, effect: EffectId) -> bool {
+    /// Whether an effect is a link of the chain of metadata, where the model has one.
+    pub fn is_link(&self, effect: EffectId) -> bool {
         self.links.get(effect.0 as usize).is_some_and(|links| *links)
     }
 

@@ -45,14 +45,18 @@ pub fn mutations(of: &Model) -> Vec<Mutation> {
     };
     let chained = of.order == Order::Chain;
     for (call, forces, parts) in CALLS {
+        let mut reaches = *of;
+        let reaches = forces(&mut reaches).reach;
         for (part, flag) in parts {
+            // Being given a name is a change: with the chain up to the last one a call has forced them already.
+            if *part == NAMES.0 && chained && reaches == Reach::LastChange {
+                continue;
+            }
             let mut has = *of;
             let has = *flag(forces(&mut has));
             let verb = if has { "does not force" } else { "forces" };
             add(format!("{call} {verb} {part}"), has, &|model| *flag(forces(model)) = !has);
         }
-        let mut reaches = *of;
-        let reaches = forces(&mut reaches).reach;
         for (reach, words) in [
             (Reach::Own, "no part of the chain"),
             (Reach::Birth, "the chain up to the op that made it"),

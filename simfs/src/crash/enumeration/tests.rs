@@ -5,7 +5,7 @@ use crate::cell::{Birth, Kind, Name};
 use crate::crash::Crashes;
 use crate::crash::{Pin, Window};
 use crate::fs::{Caller, Fs, RenameHow};
-use crate::model::{FILE_SYSTEMS, MODELS, Mutation, POSIX, forced_at, mutations};
+use crate::model::{EXT4_ORDERED, FILE_SYSTEMS, MODELS, Mutation, POSIX, XFS, forced_at, mutations};
 use crate::trace::{CellId, EffectId};
 use crate::view::View;
 use proptest::prelude::*;
@@ -162,6 +162,18 @@ proptest! {
 
 proptest! {
     #![proptest_config(cases(1000))]
+
+    /// Why no mutation says so: what reaches the last change of a file has forced its names.
+    #[test]
+    fn names_are_part_of_the_chain_up_to_the_last_change(steps in proptest::collection::vec(any_step(), 1..24)) {
+        let trace = trace_of(&steps);
+        for model in [EXT4_ORDERED, XFS] {
+            prop_assert_eq!(model.fsync_file.reach, Reach::LastChange);
+            let mut with_names = model;
+            with_names.fsync_file.names = true;
+            prop_assert_eq!(forced_at(&trace, &with_names), forced_at(&trace, &model));
+        }
+    }
 
     /// What the definition counts is what it says, and each state once.
     #[test]
