@@ -60,7 +60,7 @@ for script in correct-copy-fsync fdatasync-modes fsync-files-only fsync-not-rele
     record "$script" run --tool "sh certify/subjects/$script.sh" --keep 3
 done
 record upload-into-live run --tool 'sh certify/subjects/upload-into-live.sh' --keep 3
-for canary in cleanup-before-durable keeps-two link-after-barrier ln-sfn no-barrier-after no-barrier-before rm-ln; do
+for canary in cleanup-before-durable keeps-two link-after-barrier ln-sfn never-syncs no-barrier-after no-barrier-before rm-ln; do
     record "$canary" run --tool "sh certify/subjects/$canary.sh" --keep 3
 done
 record seed-shared run --tool 'sh certify/subjects/seed-shared.sh' --keep 3 \

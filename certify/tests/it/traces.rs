@@ -98,6 +98,7 @@ fn recorded_traces_keep_their_verdicts() {
     keeps-two: exit 1, immutable_after_cutover BROKEN, readers_whole BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
     link-after-barrier: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), shared_intact not asked, shared_intact* not asked
     ln-sfn: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), shared_intact not asked, shared_intact* not asked
+    never-syncs: exit 1, current_complete* BROKEN, durable_ack* BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked
     no-barrier-after: exit 1, current_complete* BROKEN, durable_ack* BROKEN, shared_intact not asked, shared_intact* not asked
     no-barrier-before: exit 1, current_complete* BROKEN, durable_ack* BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked
     rm-ln: exit 1, current_complete BROKEN, current_complete* BROKEN, never_absent BROKEN, durable_ack* BROKEN, readers_whole BROKEN, shared_intact not asked, shared_intact* not asked

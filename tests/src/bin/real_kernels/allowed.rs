@@ -1,25 +1,28 @@
 //! Which trees a profile allows, and whether those that were seen are among them.
 //!
-//! Straight from the definition: every crash state is enumerated, turned into a tree, and compared. What the decision
-//! procedure leaves out because it never changes a verdict is expanded here: a file that was growing may have any length
-//! in whole blocks on the way; a block that was being written may be torn between sectors.
+//! Of small programs straight from the definition: every crash state is enumerated, turned into a tree, and compared. What
+//! the decision procedure leaves out because it never changes a verdict is expanded here: a file that was growing may have
+//! any length in whole blocks on the way; a block that was being written may be torn between sectors. Each tree is also
+//! decided without enumerating ([`crate::decide`]), and the two must say the same; of deploys, which cannot be enumerated, that
+//! is all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use simfs::crash::Enumeration;
-use simfs::{BLOCK_BYTES, Cell, CellId, Ino, Kind as Type, Model, OpKind, ROOT, Seq, Trace, Value, View};
+use simfs::model::Order;
+use simfs::{
+    BLOCK_BYTES, Cell, CellId, CrashState, Crashes, Ino, Kind as Type, Model, OpKind, ROOT, Seq, Trace,
+    Value, View,
+};
 
-use crate::program::Op;
+use crate::decide::{Decider, How, Nested, SECTOR_BYTES};
 use crate::rebuild::Cuts;
-use crate::run::{Simulated, Step};
-use crate::tree::{MAX_DEPTH, Node, Tree, joined};
-
-/// The smallest part of a block that a disk writes whole.
-const SECTOR_BYTES: usize = 512;
+use crate::run::{Doing, Simulated, Step, What};
+use crate::tree::{MAX_DEPTH, Node, Tree, joined, shown};
 
 /// More cannot be enumerated in a time that anybody waits for.
-pub(crate) const MAX_FREE: usize = 20;
+const MAX_FREE: usize = 20;
 
 /// When the power went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,19 +36,20 @@ pub(crate) struct Point {
 /// The crash points that are possible when the power goes at one of these positions in the log.
 ///
 /// What had returned by then is done. The operation under way may be; a sync call under way forces nothing yet.
-pub(crate) fn crash_points(cuts: Cuts, ops: &[Op], steps: &[Step], after: &[Seq]) -> BTreeSet<Point> {
+pub(crate) fn crash_points(cuts: Cuts, doings: &[Doing], steps: &[Step]) -> BTreeSet<Point> {
     (cuts.first..=cuts.last)
         .map(|cut| {
             let mut point = Point { k: 0, under_way: false };
-            for ((op, step), after) in ops.iter().zip(steps).zip(after) {
-                if step.end <= cut {
-                    point.k = *after;
-                } else {
-                    if step.begin <= cut && *op != Op::Wait {
-                        point = Point { k: *after, under_way: op.is_sync() };
-                    }
-                    break;
-                }
+            // Steps follow each other, so this is where those that have returned end.
+            let returned = steps.partition_point(|step| step.end <= cut);
+            if let Some(last) = doings[..returned].last() {
+                point.k = last.after;
+            }
+            if let Some((step, doing)) = steps.iter().zip(doings).nth(returned)
+                && step.begin <= cut
+                && doing.what != What::Wait
+            {
+                point = Point { k: doing.after, under_way: doing.what == What::Sync };
             }
             point
         })
@@ -80,9 +84,12 @@ pub(crate) fn trace_with(trace: &Trace, kind: impl Fn(Seq, OpKind) -> OpKind) ->
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Judged {
     /// How many different trees the model allows, at the crash points that were asked about, partial lengths and torn
-    /// blocks not counted.
-    pub(crate) allowed: usize,
-    /// Which of the seen ones are among these.
+    /// blocks not counted; of small programs.
+    pub(crate) allowed: Option<usize>,
+    /// Where metadata is one chain and nothing is logged alone: how many different trees but for the content of files it
+    /// allows, and how many of these were seen.
+    pub(crate) chain: Option<(usize, usize)>,
+    /// Which of the seen ones are allowed as they are.
     pub(crate) witnessed: BTreeSet<usize>,
     /// Those that are allowed at no more than their lengths and torn blocks.
     pub(crate) partial: BTreeSet<usize>,
@@ -90,13 +97,86 @@ pub(crate) struct Judged {
     pub(crate) outside: Vec<(usize, Point)>,
 }
 
-/// Compares the trees that were seen, by crash point, with what the model allows there.
+/// Which trees were seen, by crash point.
+pub(crate) type Seen = BTreeMap<Point, BTreeSet<usize>>;
+
+/// Compares the trees that were seen with what the model allows.
 pub(crate) fn judge(
     simulated: &Simulated,
     model: &Model,
     trees: &[Tree],
-    seen: &BTreeMap<Point, BTreeSet<usize>>,
+    seen: &Seen,
+    small: bool,
 ) -> Result<Judged, String> {
+    let judged = decided(simulated, model, trees, seen);
+    if !small {
+        return Ok(judged);
+    }
+    let mut enumerated = enumerated(simulated, model, trees, seen)?;
+    if let Some(nth) = differ(&enumerated, &judged) {
+        let says = |judged: &Judged| {
+            let outside = judged.outside.iter().filter(|(other, _)| *other == nth).map(|(_, point)| *point);
+            let outside: Vec<_> = outside.map(|Point { k, under_way }| (k, under_way)).collect();
+            let (exactly, partly) = (judged.witnessed.contains(&nth), judged.partial.contains(&nth));
+            format!("exactly somewhere: {exactly}, partly: {partly}, outside at {outside:?}")
+        };
+        let (model, tree) = (model.name, &trees[nth]);
+        let [one, other] = [&enumerated, &judged].map(says);
+        return Err(format!("under {model} enumeration and decision differ about\n{tree}\n{one}\n{other}"));
+    }
+    enumerated.chain = judged.chain;
+    Ok(enumerated)
+}
+
+/// The first tree about which these differ.
+fn differ(one: &Judged, other: &Judged) -> Option<usize> {
+    let outside = |judged: &Judged| judged.outside.iter().copied().collect::<BTreeSet<_>>();
+    let (one_outside, other_outside) = (outside(one), outside(other));
+    let places = one_outside.symmetric_difference(&other_outside).map(|(nth, _)| *nth);
+    let how = one.witnessed.symmetric_difference(&other.witnessed).copied();
+    let partly = one.partial.symmetric_difference(&other.partial).copied();
+    places.chain(how).chain(partly).min()
+}
+
+/// Without enumerating.
+fn decided(simulated: &Simulated, model: &Model, trees: &[Tree], seen: &Seen) -> Judged {
+    let nested: Vec<_> = trees.iter().map(Nested::of).collect();
+    let returned = Crashes::new(&simulated.trace, model);
+    let mut judged = Judged::default();
+    let (mut shapes, mut seen_shapes) = (FxHashSet::default(), FxHashSet::default());
+    for (point, seen) in seen {
+        let unreturned = point.under_way.then(|| unreturned(&simulated.trace, point.k));
+        let under_way = unreturned.as_ref().map(|trace| Crashes::new(trace, model));
+        let crashes = under_way.as_ref().unwrap_or(&returned);
+        let decider = Decider::new(crashes, point.k);
+        for nth in seen {
+            match nested[*nth].as_ref().and_then(|seen| decider.allows(seen)) {
+                Some(How::Exactly) => judged.witnessed.insert(*nth),
+                Some(How::Partly) => judged.partial.insert(*nth),
+                None => {
+                    judged.outside.push((*nth, *point));
+                    continue;
+                }
+            };
+            seen_shapes.insert(trees[*nth].shape());
+        }
+        if model.order == Order::Chain && !model.logs {
+            for chain in decider.chains() {
+                let state = CrashState { at: point.k, chain: *chain, extra: Vec::new() };
+                if let Some(state) = State::of(View::crash(crashes, &state)) {
+                    shapes.insert(state.tree.shape());
+                }
+            }
+        }
+    }
+    if !shapes.is_empty() {
+        judged.chain = Some((shapes.len(), seen_shapes.intersection(&shapes).count()));
+    }
+    judged
+}
+
+/// By the definition.
+fn enumerated(simulated: &Simulated, model: &Model, trees: &[Tree], seen: &Seen) -> Result<Judged, String> {
     let mut judged = Judged::default();
     let mut allowed = FxHashSet::default();
     for (point, seen) in seen {
@@ -133,7 +213,10 @@ pub(crate) fn judge(
                 exact.insert(*nth);
             }
             for nth in by_shape.get(&state.tree.shape()).into_iter().flatten() {
-                if !exact.contains(nth) && !partial.contains(nth) && state.may_be(*k, forced, &trees[*nth]) {
+                if !exact.contains(nth)
+                    && !partial.contains(nth)
+                    && state.may_be(model, *k, forced, &trees[*nth])
+                {
                     partial.insert(*nth);
                 }
             }
@@ -148,20 +231,21 @@ pub(crate) fn judge(
             }
         }
     }
-    judged.allowed = allowed.len();
+    judged.allowed = Some(allowed.len());
     Ok(judged)
 }
 
 /// A crash state as a tree, and which file is behind each path.
-struct State<'t> {
+pub(crate) struct State<'t> {
     view: View<'t>,
-    tree: Tree,
+    /// The tree.
+    pub(crate) tree: Tree,
     files: Vec<(String, Ino)>,
 }
 
 impl<'t> State<'t> {
     /// Nothing if a directory is inside of itself, which no tree is.
-    fn of(view: View<'t>) -> Option<Self> {
+    pub(crate) fn of(view: View<'t>) -> Option<Self> {
         let mut state = Self { view, tree: Tree::default(), files: Vec::new() };
         state.add(ROOT, String::new(), 0).then_some(state)
     }
@@ -176,7 +260,7 @@ impl<'t> State<'t> {
                 }
                 let entries: Vec<_> = self.view.entries(ino).collect();
                 for (name, child) in entries {
-                    let below = joined(&path, &String::from_utf8_lossy(name));
+                    let below = joined(&path, &shown(name));
                     if !self.add(child, below, depth + 1) {
                         return false;
                     }
@@ -198,14 +282,19 @@ impl<'t> State<'t> {
     }
 
     /// Whether a tree of the same shape is this one but for what was still being written.
-    fn may_be(&self, k: Seq, forced: &[bool], seen: &Tree) -> bool {
+    fn may_be(&self, model: &Model, k: Seq, forced: &[bool], seen: &Tree) -> bool {
+        let mut contents: FxHashMap<Ino, &[u8]> = FxHashMap::default();
         self.files.iter().all(|(path, ino)| match seen.nodes.get(path) {
-            Some(Node::File { bytes, .. }) => self.content_may_be(k, forced, *ino, bytes),
+            // One file, whatever name it is read by.
+            Some(Node::File { bytes, .. }) => match contents.insert(*ino, bytes) {
+                Some(by_other_name) => by_other_name == bytes,
+                None => self.content_may_be(model, k, forced, *ino, bytes),
+            },
             _ => false,
         })
     }
 
-    fn content_may_be(&self, k: Seq, forced: &[bool], ino: Ino, seen: &[u8]) -> bool {
+    fn content_may_be(&self, model: &Model, k: Seq, forced: &[bool], ino: Ino, seen: &[u8]) -> bool {
         let trace = self.view.trace();
         let size = self.view.size_bytes(ino);
         // Where no sync has forced the length, the file may still be growing.
@@ -224,13 +313,19 @@ impl<'t> State<'t> {
             if is(self.view.block(ino, block)) {
                 return true;
             }
-            // Torn: part of a newer version, which was being written.
+            // Torn: part of a newer version, which was being written. Blocks are not cut off in part, and what was written
+            // after that does not survive without it.
             let Some(id) = trace.cell_id(&Cell::Block(ino, block)) else { return false };
             let newest = self.view.newest(id);
-            trace.versions(id).iter().filter(|effect| Some(**effect) > newest).any(|effect| {
-                let effect = trace.effect(*effect);
-                effect.seq <= k && matches!(&effect.value, Value::Block(bytes) if is(bytes))
-            })
+            let newer =
+                trace.versions(id).iter().filter(|id| Some(**id) > newest).map(|id| trace.effect(*id));
+            let cut_off = |seq: Seq| match trace.ops()[seq as usize].kind {
+                OpKind::Truncate { size, .. } => model.order == Order::Chain && block * BLOCK_BYTES >= size,
+                _ => false,
+            };
+            newer
+                .take_while(|effect| effect.seq <= k && !cut_off(effect.seq))
+                .any(|effect| matches!(&effect.value, Value::Block(bytes) if is(bytes)))
         })
     }
 
@@ -262,7 +357,7 @@ fn whole(view: &View<'_>, ino: Ino, len: u64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::Program;
+    use crate::program::{Op, Program};
     use crate::run::on_simulated;
 
     fn file(bytes: &[u8]) -> Tree {
@@ -305,7 +400,7 @@ mod tests {
             (at(2, false), everything.clone()),
             (at(2, true), everything),
         ]);
-        let judged = judge(&simulated, &simfs::POSIX, &trees, &seen).unwrap();
+        let judged = judge(&simulated, &simfs::POSIX, &trees, &seen, true).unwrap();
         assert_eq!(judged.witnessed, BTreeSet::from([0, 1]));
         assert_eq!(judged.partial, BTreeSet::from([2, 3, 4]));
         let outside = |point| -> Vec<usize> {
@@ -318,14 +413,107 @@ mod tests {
 
     #[test]
     fn what_returned_is_done_and_what_is_under_way_may_be() {
-        let ops = [Op::Create("a"), Op::Fsync("a"), Op::Create("b")];
+        let doing = |after, what| Doing { after, what };
+        let doings = [doing(1, What::Change), doing(2, What::Sync), doing(3, What::Change)];
         let steps = [Step { begin: 0, end: 1 }, Step { begin: 1, end: 4 }, Step { begin: 4, end: 4 }];
         let points = |first, last| {
-            let points = crash_points(Cuts { first, last }, &ops, &steps, &[1, 2, 3]);
+            let points = crash_points(Cuts { first, last }, &doings, &steps);
             points.into_iter().map(|point| (point.k, point.under_way)).collect::<Vec<_>>()
         };
         assert_eq!(points(0, 0), [(1, false)]);
         assert_eq!(points(1, 3), [(2, true)]);
         assert_eq!(points(3, 4), [(2, true), (3, false)]);
+    }
+
+    /// All trees that any model allows of a random program at any crash point, held against each model at each.
+    #[test]
+    fn enumeration_and_decision_say_the_same() {
+        use crate::program::Op::{
+            Append, Chmod, Create, Exchange, Fdatasync, Fsync, Link, Mkdir, Put, Rename, Rewrite, Rmdir,
+            Symlink, Syncfs, Truncate, Unlink, Write,
+        };
+        const PATHS: [&str; 6] = ["a", "b", "d", "d/a", "d/b", "e"];
+        let mut allowed = (0, 0);
+        for seed in 0..150 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let setup = &[Mkdir("d"), Put("d/a", "xy"), Symlink("d/a", "e")];
+            let program = Program { name: "random", source: "", asks: "", setup, ops: &[] };
+            let mut ops = Vec::new();
+            for _ in 0..40 {
+                let mut path = || PATHS[rng.usize(..PATHS.len())];
+                let (one, other) = (path(), path());
+                ops.push(match rng.u8(..20) {
+                    0 => Mkdir(one),
+                    1 => Create(one),
+                    2 => Put(one, "pq"),
+                    3 => Rewrite(one, "r"),
+                    4 => Write(one, 1, "s"),
+                    5 => Append(one, 4096, 't'),
+                    6 => Truncate(one, 4096),
+                    7 | 8 => Rename(one, other),
+                    9 => Exchange(one, other),
+                    10 => Link(one, other),
+                    11 => Symlink("d/b", one),
+                    12 => Unlink(one),
+                    13 => Rmdir(one),
+                    14 => Chmod(one, 0o700),
+                    15 | 16 => Fsync(one),
+                    17 => Fsync(""),
+                    18 => Fdatasync(one),
+                    _ => Syncfs,
+                });
+                // What cannot be done is left out.
+                if on_simulated(&program, &ops).is_err() {
+                    ops.pop();
+                }
+                if ops.len() == 6 {
+                    break;
+                }
+            }
+            let simulated = on_simulated(&program, &ops).unwrap();
+            let mut points = vec![Point { k: 0, under_way: false }];
+            for doing in &simulated.doings {
+                points.push(Point { k: doing.after, under_way: false });
+                if doing.what == What::Sync {
+                    points.push(Point { k: doing.after, under_way: true });
+                }
+            }
+            let mut trees = BTreeSet::new();
+            for model in simfs::FILE_SYSTEMS {
+                for k in 0..=simulated.trace.last() {
+                    simfs::crash::enumerate(&simulated.trace, model, k, |survived| {
+                        trees.extend(
+                            State::of(View::survivors(&simulated.trace, survived)).map(|state| state.tree),
+                        );
+                    });
+                }
+            }
+            // Enough of them, and some that no program makes.
+            let mut trees: Vec<Tree> = trees.into_iter().collect();
+            rng.shuffle(&mut trees);
+            trees.truncate(60);
+            for nth in 0..trees.len().min(20) {
+                let mut odd = trees[nth].clone();
+                if let Some(Node::File { bytes, .. }) = odd.nodes.get_mut("d/a")
+                    && !bytes.is_empty()
+                {
+                    let at = rng.usize(..bytes.len());
+                    let from = at / SECTOR_BYTES * SECTOR_BYTES;
+                    bytes[from..].fill([b'p', b'r', b's', b'?', 0][rng.usize(..5)]);
+                }
+                if !trees.contains(&odd) {
+                    trees.push(odd);
+                }
+            }
+            let all: BTreeSet<usize> = (0..trees.len()).collect();
+            let seen: Seen = points.into_iter().map(|point| (point, all.clone())).collect();
+            for model in simfs::FILE_SYSTEMS {
+                let judged = judge(&simulated, model, &trees, &seen, true);
+                let judged = judged.unwrap_or_else(|why| panic!("seed {seed}, {ops:?}: {why}"));
+                allowed.0 += judged.witnessed.len();
+                allowed.1 += judged.outside.len();
+            }
+        }
+        assert!(allowed.0 > 1000 && allowed.1 > 1000, "that says little: {allowed:?}");
     }
 }

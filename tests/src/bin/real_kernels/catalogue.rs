@@ -115,6 +115,20 @@ pub(crate) const ALL: &[Program] = &[
         ops: &[Put("d/a", "a"), Put("d/b", "b"), Fsync("d/b")],
     },
     Program {
+        name: "two-creations-fdatasync",
+        source: OURS,
+        asks: "the same with fdatasync",
+        setup: &[Mkdir("d")],
+        ops: &[Put("d/a", "a"), Put("d/b", "b"), Fdatasync("d/b")],
+    },
+    Program {
+        name: "create-fsync-new-dir",
+        source: OURS,
+        asks: "does the fsync of a new directory keep a file that was made before it beside it?",
+        setup: &[],
+        ops: &[Put("a", "a"), Mkdir("d"), Put("d/b", "b"), Fsync("d")],
+    },
+    Program {
         name: "two-creations-two-dirs",
         source: "ALICE; Ferrite",
         asks: "the same in two directories",
@@ -169,6 +183,13 @@ pub(crate) const ALL: &[Program] = &[
         asks: "a file written and synced, renamed, synced again: is it whole, and under which name?",
         setup: &[],
         ops: &[Put("f", "a"), Fsync("f"), Rename("f", "g"), Wait, Fsync("g")],
+    },
+    Program {
+        name: "rename-fdatasync-file",
+        source: OURS,
+        asks: "does fdatasync of a file keep the name that it was given last?",
+        setup: &[Put("f", "a")],
+        ops: &[Rename("f", "g"), Fdatasync("g")],
     },
     Program {
         name: "write-rename-fsync-file",

@@ -146,7 +146,12 @@ fn for_each_page(
 
 /// Serves an image through the FUSE device until it is unmounted.
 pub(crate) fn serve(image: Image, device: OwnedFd) -> io::Result<()> {
-    Session::from_fd(Server { image }, device, SessionACL::Owner, Config::default())?.run()
+    let ended = Session::from_fd(Server { image }, device, SessionACL::Owner, Config::default())?.run();
+    // So it ends, now and then, when it is unmounted.
+    ended.or_else(|error| match error.kind() {
+        io::ErrorKind::ConnectionAborted => Ok(()),
+        _ => Err(error),
+    })
 }
 
 struct Server {

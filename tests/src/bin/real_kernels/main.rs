@@ -1,13 +1,18 @@
 //! Holds the persistence profiles against the real ext4, xfs and btrfs of the running kernel.
 //!
-//! The program of a litmus test runs on a real file system, on a loop device whose every write and flush is logged. From the log come
-//! the images that a power loss may leave; each is mounted, which replays the journal, and read. The same program runs on
-//! a simulated disk, and every tree that was seen must be one that the profile allows.
+//! The program of a litmus test, or what a real tool did when it was recorded, runs on a real file system, on a loop device
+//! whose every write and flush is logged. From the log come the images that a power loss may leave; each is mounted, which
+//! replays the journal, and read. The same runs on a simulated disk, and every tree that was seen must be one that the profile
+//! allows. Of deploys it is also looked at whether `current` leads to a complete release, and that is held against what the
+//! certifier says of the same trace.
 //!
-//! - [`program`], [`catalogue`]: what is run. [`run`]: running it on both.
+//! - [`program`], [`catalogue`]: litmus tests. [`deploys`]: deploys of real tools. [`subject`]: either.
+//! - [`run`], [`recorded`]: running them on both.
 //! - [`kind`], [`image`], [`served`], [`held`], [`loop_device`], [`disk`]: the real file system and what it stands on.
 //! - [`rebuild`]: from log to images. [`tree`]: what is read from them.
-//! - [`belief`], [`allowed`]: what should be there. [`trial`], [`turns`]: all of it, in several threads. [`report`]: told.
+//! - [`belief`]: what should be there. [`allowed`]: by the definition. [`decide`]: without enumerating. [`promised`]: what was
+//!   promised about `current`.
+//! - [`trial`], [`turns`]: all of it, in several threads. [`report`]: told.
 //!
 //! Needs root, `/dev/fuse`, `/dev/loop-control` and the `mkfs` programs. Nothing is left behind, also if it is killed:
 //! every mount is in a private namespace, and the loop devices detach themselves.
@@ -15,16 +20,21 @@
 mod allowed;
 mod belief;
 mod catalogue;
+mod decide;
+mod deploys;
 mod disk;
 mod held;
 mod image;
 mod kind;
 mod loop_device;
 mod program;
+mod promised;
 mod rebuild;
+mod recorded;
 mod report;
 mod run;
 mod served;
+mod subject;
 mod tree;
 mod trial;
 mod turns;
@@ -41,8 +51,9 @@ use clap::Parser;
 use belief::Belief;
 use disk::Failed;
 use kind::Kind;
-use program::{Program, Wait};
+use program::Wait;
 use served::Starter;
+use subject::Subject;
 use trial::Trial;
 use turns::Turns;
 
@@ -57,16 +68,17 @@ struct Args {
     /// Distinct images for each program, file system and wait, at most, besides one for each cut of the log.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     images: u32,
-    /// Seconds that a program waits where it says so, else at its end.
+    /// Seconds that a program waits where it says so, else at its end. Deploys wait after each, and once in the middle of each.
     #[arg(long, value_delimiter = ',', default_values_t = [0], value_parser = clap::value_parser!(u64).range(..=86_400))]
     waits: Vec<u64>,
-    /// Wait after every operation, not only where the program says so.
+    /// Wait after every operation, not only where the program says so. Leaves the deploys out: they have hundreds.
     #[arg(long)]
     after_each: bool,
-    /// Only these programs.
+    /// Only these programs, or the deploys of these tools.
     #[arg(long = "program", value_name = "NAME", value_delimiter = ',')]
     programs: Vec<String>,
-    /// What chance starts from: the same images again, as far as the kernel does the same again.
+    /// What chance starts from: the same images again, as far as the kernel does the same again, and the same places where
+    /// deploys wait.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Bytes in one sector of the devices, which a power loss leaves whole: 512 or 4096. [default: 4096 for ext4 and btrfs,
@@ -80,7 +92,8 @@ struct Args {
     /// processor]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     jobs: Option<u32>,
-    /// Hold beliefs that are false against the file systems too: each must be refuted.
+    /// Hold beliefs that say too much against the file systems too: two canaries, which must be refuted, and each profile with
+    /// one rule made stronger.
     #[arg(long)]
     refute: bool,
     /// List the programs and end.
@@ -107,12 +120,14 @@ fn main() -> ExitCode {
         return served;
     }
     let args = Args::parse();
+    // What a trace says of permissions is what a tool got, not what it asked for.
+    rustix::process::umask(rustix::fs::Mode::empty());
     if args.list {
-        print!("{}", report::list(catalogue::ALL));
+        print!("{}", report::list(&Subject::all()));
         return ExitCode::SUCCESS;
     }
-    let programs = match chosen(&args.programs) {
-        Ok(programs) => programs,
+    let subjects = match chosen(&args.programs) {
+        Ok(subjects) => subjects,
         Err(name) => {
             eprintln!("error: there is no program {name:?}\nhint: --list has the names");
             return ExitCode::from(CANNOT);
@@ -126,7 +141,7 @@ fn main() -> ExitCode {
         }
     };
     let begun = Instant::now();
-    let (results, mut failed) = run_all(&args, &programs, &starter);
+    let (results, mut failed) = run_all(&args, &subjects, &starter);
     let report = report::Report::new(&results, &args.fs, args.refute, begun.elapsed());
     if let Some(file) = &args.save
         && let Err(error) = std::fs::write(file, report.json().to_string())
@@ -160,33 +175,31 @@ fn sector_bytes(text: &str) -> Result<u32, String> {
     }
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Program>, String> {
+fn chosen(names: &[String]) -> Result<Vec<Subject>, String> {
+    let all = Subject::all();
     if names.is_empty() {
-        return Ok(catalogue::ALL.iter().collect());
+        return Ok(all);
     }
     let find = |name: &String| {
-        catalogue::ALL.iter().find(|program| program.name == name).ok_or_else(|| name.clone())
+        all.iter().find(|subject| subject.name() == name).copied().ok_or_else(|| name.clone())
     };
     names.iter().map(find).collect()
 }
 
 /// Runs every program on every file system with every wait. The long waits come first.
-fn run_all(
-    args: &Args,
-    programs: &[&'static Program],
-    starter: &Starter,
-) -> (Vec<trial::Result>, Vec<String>) {
+fn run_all(args: &Args, subjects: &[Subject], starter: &Starter) -> (Vec<trial::Result>, Vec<String>) {
     let mut waits = args.waits.clone();
     waits.sort_unstable_by(|a, b| b.cmp(a));
     waits.dedup();
     let mut trials = VecDeque::new();
     for seconds in waits {
         let wait = Wait { seconds, after_each: args.after_each };
-        for program in programs {
+        let long = |subject: &Subject| args.after_each && matches!(subject, Subject::Deploys(_));
+        for subject in subjects.iter().filter(|subject| !long(subject)) {
             for kind in &args.fs {
                 let (images, seed) = (args.images as usize, args.seed);
                 let sector_bytes = args.sector_bytes.unwrap_or(kind.sector_bytes());
-                trials.push_back(Trial { program, kind: *kind, wait, images, sector_bytes, seed });
+                trials.push_back(Trial { subject: *subject, kind: *kind, wait, images, sector_bytes, seed });
             }
         }
     }
@@ -200,7 +213,7 @@ fn run_all(
         for _ in 0..(args.devices as usize).min(all) {
             scope.spawn(|| {
                 while let Some(trial) = next() {
-                    let named = format!("{} on {}, wait {}", trial.program.name, trial.kind, trial.wait);
+                    let named = format!("{} on {}, wait {}", trial.subject.name(), trial.kind, trial.wait);
                     match run_apart(trial, args.refute, starter, &turns) {
                         Ok(result) => {
                             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,8 +232,9 @@ fn run_all(
         }
     });
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let all_subjects = Subject::all();
     let place = |trial: &Trial| {
-        let nth = catalogue::ALL.iter().position(|program| program.name == trial.program.name);
+        let nth = all_subjects.iter().position(|subject| subject.name() == trial.subject.name());
         (nth, trial.kind, trial.wait)
     };
     results.sort_by_key(|result| place(&result.trial));
@@ -232,12 +246,7 @@ fn run_apart(trial: Trial, refute: bool, starter: &Starter, turns: &Turns) -> Re
     let run = || {
         simfs::fuse::enter_private_namespace()
             .map_err(|error| Failed::new("leave the mount namespace of the machine", error))?;
-        let mut beliefs = vec![Belief::Model(&simfs::POSIX)];
-        beliefs.extend(belief::profile(trial.kind).map(Belief::Model));
-        if refute {
-            beliefs.extend(Belief::FALSE);
-        }
-        trial::run(trial, &beliefs, starter, turns)
+        trial::run(trial, &Belief::about(trial.kind, refute), starter, turns)
     };
     thread::scope(|scope| {
         scope

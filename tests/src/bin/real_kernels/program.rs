@@ -44,13 +44,6 @@ pub(crate) enum Op {
     Wait,
 }
 
-impl Op {
-    /// Whether it is a sync call: it changes nothing, and counts from its return on.
-    pub(crate) fn is_sync(self) -> bool {
-        matches!(self, Self::Fsync(_) | Self::Fdatasync(_) | Self::Syncfs)
-    }
-}
-
 impl fmt::Display for Op {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |path: &'static str| if path.is_empty() { "/" } else { path };

@@ -1,4 +1,6 @@
-//! What came of the trials, as text, as JSON, and as the table of the documentation.
+//! What came of the trials, as text, as JSON, and as the tables of the documentation.
+
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -6,10 +8,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::belief::Belief;
+use crate::belief;
+use crate::deploys::Deploys;
 use crate::kind::Kind;
 use crate::program::Program;
-use crate::tree::{Node, Tree};
+use crate::subject::Subject;
+use crate::tree::Node;
 use crate::trial::{Result, Times};
 
 /// All results of one run.
@@ -20,18 +24,26 @@ pub(crate) struct Report<'r> {
     elapsed: Duration,
 }
 
-/// The programs with what they ask.
-pub(crate) fn list(programs: &[Program]) -> String {
+/// What came of a belief that says too much.
+#[derive(Default)]
+struct Refuted {
+    canary: bool,
+    on: BTreeSet<Kind>,
+}
+
+/// The programs with what they ask, and the deploys with what deployed.
+pub(crate) fn list(subjects: &[Subject]) -> String {
     let mut out = String::new();
-    for program in programs {
-        let _ = writeln!(
-            out,
-            "{}  [{}]\n    {}\n    {}",
-            program.name,
-            program.source,
-            program.asks,
-            program.told()
-        );
+    for subject in subjects {
+        let _ = match subject {
+            Subject::Litmus(program) => {
+                let Program { name, source, asks, .. } = program;
+                writeln!(out, "{name}  [{source}]\n    {asks}\n    {}", program.told())
+            }
+            Subject::Deploys(Deploys { name, tool, trace, .. }) => {
+                writeln!(out, "{name}  [{} operations of]\n    {tool}", trace.last())
+            }
+        };
     }
     out
 }
@@ -42,33 +54,31 @@ impl<'r> Report<'r> {
         Self { results, kinds: kinds.iter().copied().collect(), refute, elapsed }
     }
 
-    fn is_false(profile: &str) -> bool {
-        Belief::FALSE.iter().any(|belief| belief.name() == profile)
-    }
-
-    /// Which false beliefs were refuted, and on which file systems.
-    fn refuted(&self) -> BTreeMap<&'static str, BTreeSet<Kind>> {
-        let mut refuted: BTreeMap<_, BTreeSet<Kind>> = BTreeMap::new();
-        if self.refute {
-            for belief in Belief::FALSE {
-                refuted.entry(belief.name()).or_default();
+    /// Which beliefs that say too much were refuted, and on which file systems.
+    fn refuted(&self) -> BTreeMap<&'static str, Refuted> {
+        let mut all: BTreeMap<_, Refuted> = BTreeMap::new();
+        for kind in self.kinds.iter().filter(|_| self.refute) {
+            for belief in belief::too_strong(*kind) {
+                all.entry(&*belief.name).or_default().canary = belief.canary;
             }
         }
         for result in self.results {
-            for outside in result.outside.iter().filter(|outside| Self::is_false(outside.profile)) {
-                refuted.entry(outside.profile).or_default().insert(result.trial.kind);
+            for outside in &result.outside {
+                if let Some(refuted) = all.get_mut(outside.belief.name()) {
+                    refuted.on.insert(result.trial.kind);
+                }
             }
         }
-        refuted
+        all
     }
 
-    /// Whether nothing was outside of a profile, and every false belief was refuted.
+    /// Whether nothing was outside of a profile, nothing that is certified was seen broken, and every canary was refuted.
     pub(crate) fn holds(&self) -> bool {
-        let inside = self
-            .results
-            .iter()
-            .all(|result| result.outside.iter().all(|outside| Self::is_false(outside.profile)));
-        inside && self.refuted().values().all(|kinds| !kinds.is_empty())
+        let inside = |result: &Result| result.outside.iter().all(|outside| !outside.belief.is_profile());
+        let kept =
+            |result: &Result| result.promises.iter().all(|promise| !promise.proved || promise.images == 0);
+        self.results.iter().all(|result| inside(result) && kept(result))
+            && self.refuted().values().all(|refuted| !refuted.canary || !refuted.on.is_empty())
     }
 
     fn sums(&self, kind: Kind) -> (usize, usize, Times) {
@@ -95,7 +105,7 @@ impl<'r> Report<'r> {
                 out,
                 "{} {}, wait {}: {} images ({} made; {} writes, {} flushes), {} outcomes",
                 trial.kind,
-                trial.program.name,
+                trial.subject.name(),
                 trial.wait,
                 result.distinct,
                 result.made,
@@ -103,40 +113,59 @@ impl<'r> Report<'r> {
                 result.flushes,
                 result.outcomes.len()
             );
-            for verdict in result.verdicts.iter().filter(|verdict| !Self::is_false(verdict.profile)) {
-                let judged = &verdict.judged;
-                let _ = write!(
-                    out,
-                    "; {}: {} of {} seen",
-                    verdict.profile,
-                    judged.witnessed.len(),
-                    judged.allowed
-                );
+            for verdict in result.of_profiles() {
+                let (name, judged) = (verdict.belief.name(), &verdict.judged);
+                let _ = match (judged.allowed, judged.chain) {
+                    (Some(allowed), _) => {
+                        write!(out, "; {name}: {} of {allowed} seen", judged.witnessed.len())
+                    }
+                    (None, Some((allowed, seen))) => {
+                        write!(out, "; {name}: {seen} of {allowed} states of metadata seen")
+                    }
+                    (None, None) => write!(out, "; {name}"),
+                };
                 if !judged.partial.is_empty() {
                     let _ = write!(out, " and {} partial", judged.partial.len());
                 }
             }
+            for promise in &result.promises {
+                let certified = if promise.proved { "proved" } else { "not proved" };
+                let _ = write!(out, "; {} is {certified}, broken in {} images", promise.name, promise.images);
+            }
             out.push('\n');
-            for outcome in &result.outcomes {
-                let _ = writeln!(out, "    {:6} {}", outcome.images, outcome.tree);
+            if let Subject::Litmus(_) = trial.subject {
+                for outcome in &result.outcomes {
+                    let _ = writeln!(out, "    {:6} {}", outcome.images, outcome.tree);
+                }
             }
         }
         out.push_str(&self.sums_told(""));
-        out.push_str(&self.outside_told("OUTSIDE ", ""));
+        out.push_str(&self.outside_told("OUTSIDE "));
+        out.push_str(&self.uncertified_told("CERTIFIED AND BROKEN "));
         out.push_str(&self.refuted_told(""));
         out
     }
 
     fn refuted_told(&self, bullet: &str) -> String {
         let mut out = String::new();
-        for (belief, kinds) in self.refuted() {
-            let kinds: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
-            let told = if kinds.is_empty() {
-                "NOT REFUTED".to_owned()
-            } else {
-                format!("refuted on {}", kinds.join(", "))
+        let all = self.refuted();
+        for (belief, refuted) in &all {
+            let on: Vec<_> = refuted.on.iter().map(|kind| kind.name()).collect();
+            let told = match (on.is_empty(), refuted.canary) {
+                (true, true) => "NOT REFUTED".to_owned(),
+                (true, false) => "not refuted".to_owned(),
+                (false, _) => format!("refuted on {}", on.join(", ")),
             };
             let _ = writeln!(out, "{bullet}{belief}: {told}");
+        }
+        let stronger = || all.values().filter(|refuted| !refuted.canary);
+        if stronger().next().is_some() {
+            let caught = stronger().filter(|refuted| !refuted.on.is_empty()).count();
+            let _ = writeln!(
+                out,
+                "{bullet}mutation score, stronger profiles that are refuted: {caught} of {}",
+                stronger().count()
+            );
         }
         out
     }
@@ -164,31 +193,48 @@ impl<'r> Report<'r> {
     }
 
     /// Each tree once for each profile that does not allow it.
-    fn outside_told(&self, before: &str, indent: &str) -> String {
+    fn outside_told(&self, before: &str) -> String {
         let mut out = String::new();
         for result in self.results {
             let mut told = BTreeSet::new();
-            for outside in result.outside.iter().filter(|outside| !Self::is_false(outside.profile)) {
-                if !told.insert((outside.profile, outside.outcome)) {
+            for outside in result.outside.iter().filter(|outside| outside.belief.is_profile()) {
+                if !told.insert((outside.belief.name(), outside.outcome)) {
                     continue;
                 }
                 let (trial, outcome) = (&result.trial, &result.outcomes[outside.outcome]);
-                let ops = trial.program.ops_with(trial.wait);
-                let (done, rest) = ops.split_at(outside.ops_done.min(ops.len()));
-                let names = |ops: &[crate::program::Op]| {
-                    ops.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-                };
+                let [done, rest] = trial.subject.told(trial.wait, outside.done, &result.simulated);
                 let _ = writeln!(
                     out,
-                    "{before}{} on {}, {}, wait {}\n{indent}  done: {}\n{indent}  not yet: {}\n{indent}  found: {}\n{indent}  in {} images, first {}",
-                    outside.profile,
+                    "{before}{} on {}, {}, wait {}\n  done: {done}\n  not yet: {rest}\n  found: {}\n  in {} images, first {}",
+                    outside.belief.name(),
                     trial.kind,
-                    trial.program.name,
+                    trial.subject.name(),
                     trial.wait,
-                    names(done),
-                    names(rest),
                     outcome.tree,
                     outcome.images,
+                    outcome.first,
+                );
+            }
+        }
+        out
+    }
+
+    /// What the certifier takes for proved, and was seen broken.
+    fn uncertified_told(&self, before: &str) -> String {
+        let mut out = String::new();
+        for result in self.results {
+            for promise in result.promises.iter().filter(|promise| promise.proved) {
+                let Some(outcome) = promise.first.map(|first| &result.outcomes[first]) else { continue };
+                let trial = &result.trial;
+                let _ = writeln!(
+                    out,
+                    "{before}{} of {} on {}, wait {}\n  found: {}\n  in {} images, first {}",
+                    promise.name,
+                    trial.subject.name(),
+                    trial.kind,
+                    trial.wait,
+                    outcome.tree,
+                    promise.images,
                     outcome.first,
                 );
             }
@@ -207,35 +253,49 @@ impl<'r> Report<'r> {
                     .verdicts
                     .iter()
                     .map(|verdict| {
-                        let outside =
-                            result.outside.iter().filter(|outside| outside.profile == verdict.profile);
+                        let name = verdict.belief.name();
+                        let outside = result.outside.iter().filter(|outside| outside.belief.name() == name);
+                        let (chain, chain_seen) = verdict.judged.chain.unzip();
                         json!({
-                            "profile": verdict.profile,
+                            "profile": name,
+                            "is_profile": verdict.belief.is_profile(),
                             "allowed": verdict.judged.allowed,
+                            "allowed_metadata": chain,
+                            "witnessed_metadata": chain_seen,
                             "witnessed": verdict.judged.witnessed.len(),
                             "partial": verdict.judged.partial.len(),
                             "outside": outside
                                 .map(|outside| json!({
                                     "outcome": outside.outcome,
-                                    "ops_done": outside.ops_done,
+                                    "steps_done": outside.done,
                                 }))
                                 .collect::<Vec<_>>(),
                         })
                     })
                     .collect();
+                // Those of deploys are long, and thousands.
+                let is_litmus = matches!(trial.subject, Subject::Litmus(_));
                 let outcomes: Vec<_> = result
                     .outcomes
                     .iter()
                     .map(|outcome| {
                         json!({
-                            "tree": outcome.tree.to_string(),
+                            "tree": is_litmus.then(|| outcome.tree.to_string()),
                             "images": outcome.images,
                             "first": outcome.first,
                         })
                     })
                     .collect();
+                let promises: Vec<_> = result
+                    .promises
+                    .iter()
+                    .map(|promise| {
+                        json!({ "promise": promise.name, "proved": promise.proved, "images_broken": promise.images })
+                    })
+                    .collect();
                 json!({
-                    "program": trial.program.name,
+                    "program": trial.subject.name(),
+                    "is_deploy": !is_litmus,
                     "fs": trial.kind.name(),
                     "wait_s": trial.wait.seconds,
                     "wait_after_each": trial.wait.after_each,
@@ -246,13 +306,17 @@ impl<'r> Report<'r> {
                     "images_distinct": result.distinct,
                     "outcomes": outcomes,
                     "profiles": verdicts,
+                    "promises": promises,
                 })
             })
             .collect();
-        let refuted: BTreeMap<_, Vec<_>> = self
+        let refuted: BTreeMap<_, _> = self
             .refuted()
             .into_iter()
-            .map(|(belief, kinds)| (belief, kinds.into_iter().map(Kind::name).collect()))
+            .map(|(belief, refuted)| {
+                let on: Vec<_> = refuted.on.into_iter().map(Kind::name).collect();
+                (belief, json!({ "canary": refuted.canary, "on": on }))
+            })
             .collect();
         json!({ "kernel": kernel(), "results": results, "refuted": refuted, "holds": self.holds() })
     }
@@ -281,17 +345,19 @@ impl<'r> Report<'r> {
         waits.sort_unstable();
         waits.dedup();
         let waits: Vec<_> = waits.iter().map(ToString::to_string).collect();
-        let _ = write!(
-            out,
-            "\nFor each program and file system: different images; different outcomes seen after waits of {} (in brackets: of \
-             them, those that are allowed because a file was still being written); then, for each profile, how many \
-             outcomes it allows, how many of these were seen, and how many were seen that it does not allow.\n\n\
-             | program | fs | images | seen | allowed, seen of these, outside |\n|---|---|---|---|---|\n",
-            waits.join(", "),
-        );
+        let waits = waits.join(", ");
         // They are in the order of the catalogue, then of file systems, then of waits.
-        for of_one in self.results.chunk_by(|a, b| place(a) == place(b)) {
-            out.push_str(&row(of_one));
+        let rows = |of_litmus: bool, row: fn(&[Result]) -> String| -> String {
+            let of_one = self.results.chunk_by(|a, b| place(a) == place(b));
+            of_one.filter(|of_one| of_one[0].is_litmus() == of_litmus).map(row).collect()
+        };
+        let litmus = rows(true, tables::litmus);
+        if !litmus.is_empty() {
+            let _ = write!(out, "\n{}{litmus}", tables::litmus_head(&waits));
+        }
+        let deploys = rows(false, tables::deploys);
+        if !deploys.is_empty() {
+            let _ = write!(out, "\n{}{deploys}", tables::deploys_head(&waits));
         }
         let unmountable: usize = self
             .results
@@ -301,11 +367,12 @@ impl<'r> Report<'r> {
             .map(|outcome| outcome.images)
             .sum();
         let _ = writeln!(out, "\nImages that could not be mounted: {unmountable}.");
-        let outside = self.outside_told("- ", "");
+        let outside = self.outside_told("- ") + &self.uncertified_told("- certified and broken: ");
         if outside.is_empty() {
-            out.push_str("\nNothing was outside of a profile.\n");
+            out.push_str("\nNothing was outside of a profile, and nothing broken that is certified.\n");
         } else {
-            let _ = write!(out, "\nOutside of a profile:\n\n```text\n{outside}```\n");
+            let _ =
+                write!(out, "\nOutside of a profile, or certified and broken:\n\n```text\n{outside}```\n");
         }
         out
     }
@@ -313,53 +380,7 @@ impl<'r> Report<'r> {
 
 /// What has a row of its own in the table.
 fn place(result: &Result) -> (&'static str, Kind) {
-    (result.trial.program.name, result.trial.kind)
-}
-
-/// What a profile says about one program on one file system, all waits.
-struct Said<'r> {
-    profile: &'static str,
-    allowed: usize,
-    witnessed: BTreeSet<&'r Tree>,
-    outside: BTreeSet<&'r Tree>,
-}
-
-/// One program on one file system, all waits.
-fn row(results: &[Result]) -> String {
-    let mut profiles: BTreeMap<usize, Said<'_>> = BTreeMap::new();
-    let mut seen = Vec::new();
-    for result in results {
-        let tree = |nth: &usize| &result.outcomes[*nth].tree;
-        for (nth, verdict) in result.verdicts.iter().enumerate() {
-            if Report::is_false(verdict.profile) {
-                continue;
-            }
-            let said = profiles.entry(nth).or_insert_with(|| Said {
-                profile: verdict.profile,
-                allowed: 0,
-                witnessed: BTreeSet::new(),
-                outside: BTreeSet::new(),
-            });
-            // Another wait may have cuts at more crash points.
-            said.allowed = said.allowed.max(verdict.judged.allowed);
-            said.witnessed.extend(verdict.judged.witnessed.iter().map(tree));
-            said.outside.extend(verdict.judged.outside.iter().map(|(nth, _)| tree(nth)));
-        }
-        let partial = result.verdicts.first().map_or(0, |verdict| verdict.judged.partial.len());
-        let partial = if partial == 0 { String::new() } else { format!(" ({partial})") };
-        seen.push(format!("{}{partial}", result.outcomes.len()));
-    }
-    let profiles: Vec<_> = profiles
-        .values()
-        .map(|Said { profile, allowed, witnessed, outside }| {
-            let outside = if outside.is_empty() { "0".to_owned() } else { format!("**{}**", outside.len()) };
-            let share = 100.0 * count(witnessed.len()) / count((*allowed).max(1));
-            format!("{profile}: {allowed}, {} ({share:.0} %), {outside}", witnessed.len())
-        })
-        .collect();
-    let images: usize = results.iter().map(|result| result.distinct).sum();
-    let Some((name, kind)) = results.first().map(place) else { return String::new() };
-    format!("| {name} | {kind} | {images} | {} | {} |\n", seen.join(", "), profiles.join("; "))
+    (result.trial.subject.name(), result.trial.kind)
 }
 
 fn count(n: usize) -> f64 {

@@ -24,6 +24,26 @@ pub(crate) struct Step {
     pub(crate) end: usize,
 }
 
+/// What is done at one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A change, which is there as soon as it is under way.
+    Change,
+    /// A sync call: it changes nothing, and counts from its return on.
+    Sync,
+    /// Nothing, for a while.
+    Wait,
+}
+
+/// One step, on the simulated disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Doing {
+    /// The last op of the trace that it made or came after.
+    pub(crate) after: Seq,
+    /// What it is.
+    pub(crate) what: What,
+}
+
 /// Executes the operations below `root`, which is mounted on `image`.
 pub(crate) fn on_real(ops: &[Op], wait_s: u64, root: &Path, image: &Served) -> Result<Vec<Step>, Failed> {
     let mut steps = Vec::new();
@@ -82,8 +102,8 @@ fn blocks(letters: &str) -> Vec<u8> {
 pub(crate) struct Simulated {
     /// Its trace. Op 0 is the setup.
     pub(crate) trace: Trace,
-    /// For each operation of the program, the last op of the trace that it made or came after.
-    pub(crate) after: Vec<Seq>,
+    /// What was done, the first step first.
+    pub(crate) doings: Vec<Doing>,
 }
 
 /// Executes a program on a simulated disk.
@@ -94,12 +114,17 @@ pub(crate) fn on_simulated(program: &Program, ops: &[Op]) -> Result<Simulated, F
         simulated(&mut fs, *op).map_err(|error| failed(op, error))?;
     }
     fs.start_recording();
-    let mut after = Vec::new();
+    let mut doings = Vec::new();
     for op in ops {
         simulated(&mut fs, *op).map_err(|error| failed(op, error))?;
-        after.push(fs.trace().last());
+        let what = match op {
+            Op::Wait => What::Wait,
+            Op::Fsync(_) | Op::Fdatasync(_) | Op::Syncfs => What::Sync,
+            _ => What::Change,
+        };
+        doings.push(Doing { after: fs.trace().last(), what });
     }
-    Ok(Simulated { trace: fs.trace().clone(), after })
+    Ok(Simulated { trace: fs.trace().clone(), doings })
 }
 
 fn simulated(fs: &mut Fs, op: Op) -> FsResult<()> {

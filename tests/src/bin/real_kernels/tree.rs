@@ -8,13 +8,14 @@ use std::fmt;
 use std::fs;
 use std::hash::{Hash, Hasher as _};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rustc_hash::FxHasher;
 
 /// Deeper than any program goes: a model may leave a directory inside of itself.
-pub(crate) const MAX_DEPTH: usize = 8;
+pub(crate) const MAX_DEPTH: usize = 16;
 
 /// One thing in a tree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +44,7 @@ pub(crate) enum Node {
     },
 }
 
-/// A tree by path; the root is the empty one.
+/// A tree by path; the root is the empty one. Names are [`shown`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Tree {
     /// The nodes.
@@ -64,8 +65,12 @@ impl Tree {
             Err(error) => Node::Broken { why: error.to_string() },
         };
         let is_dir = matches!(node, Node::Dir { .. });
+        if is_dir && depth > MAX_DEPTH {
+            self.nodes.insert(path, Node::Broken { why: "deeper than any program goes".to_owned() });
+            return;
+        }
         self.nodes.insert(path.clone(), node);
-        if !is_dir || depth == MAX_DEPTH {
+        if !is_dir {
             return;
         }
         let names = fs::read_dir(at)
@@ -75,7 +80,7 @@ impl Tree {
                 for name in names {
                     // mkfs.ext4 makes it.
                     if !(depth == 0 && name == "lost+found") {
-                        let below = joined(&path, &name.to_string_lossy());
+                        let below = joined(&path, &shown(name.as_bytes()));
                         self.add(&at.join(name), below, depth + 1);
                     }
                 }
@@ -110,6 +115,11 @@ impl Tree {
 /// A path one deeper.
 pub(crate) fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
+}
+
+/// A name as it stands in a path: another for each name, and nothing in it that a terminal takes for a command.
+pub(crate) fn shown(name: &[u8]) -> String {
+    name.escape_ascii().to_string()
 }
 
 fn node(at: &Path) -> io::Result<Node> {

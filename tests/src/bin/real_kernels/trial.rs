@@ -4,24 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cutover_certify::judge;
 use fastrand::Rng;
 
-use crate::allowed::{Judged, Point, crash_points, judge};
-use crate::belief::Belief;
+use crate::allowed::{self, Judged, Point, Seen, crash_points};
+use crate::belief::{self, Belief};
 use crate::disk::{Disk, Failed, Room};
 use crate::kind::Kind;
-use crate::program::{Op, Program, Wait};
+use crate::program::Wait;
+use crate::promised::{PROMISES, Promised};
 use crate::rebuild::{Rebuilder, Recording};
-use crate::run::{on_real, on_simulated};
+use crate::run::{Doing, Simulated};
 use crate::served::Starter;
+use crate::subject::{Subject, at_the_end};
 use crate::tree::{Node, Tree};
 use crate::turns::Turns;
 
 /// What is tried.
 #[derive(Clone, Copy)]
 pub(crate) struct Trial {
-    /// The program.
-    pub(crate) program: &'static Program,
+    /// What runs.
+    pub(crate) subject: Subject,
     /// The file system.
     pub(crate) kind: Kind,
     /// How long the program waits.
@@ -45,24 +48,37 @@ pub(crate) struct Outcome {
     pub(crate) first: String,
 }
 
-/// A tree that a profile does not allow.
+/// A tree that a belief does not allow.
 #[derive(Debug)]
 pub(crate) struct Outside {
-    /// The profile.
-    pub(crate) profile: &'static str,
+    /// The profile, or what says too much.
+    pub(crate) belief: Belief,
     /// Which outcome.
     pub(crate) outcome: usize,
-    /// After which operations: so many of the program's.
-    pub(crate) ops_done: usize,
+    /// After how many steps.
+    pub(crate) done: usize,
 }
 
-/// What one profile says.
+/// What one belief says.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// The profile.
-    pub(crate) profile: &'static str,
+    /// Which.
+    pub(crate) belief: Belief,
     /// The comparison.
     pub(crate) judged: Judged,
+}
+
+/// What was promised about `current`, in the images of a trial of deploys.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Whether the certifier takes it for proved under the file system's profile.
+    pub(crate) proved: bool,
+    /// In how many images it is broken.
+    pub(crate) images: usize,
+    /// The first of them: which outcome.
+    pub(crate) first: Option<usize>,
 }
 
 /// Where the time went.
@@ -96,12 +112,28 @@ pub(crate) struct Result {
     pub(crate) distinct: usize,
     /// What was seen.
     pub(crate) outcomes: Vec<Outcome>,
-    /// What the profiles say.
+    /// What is said about it.
     pub(crate) verdicts: Vec<Verdict>,
-    /// What they do not allow.
+    /// What that does not allow.
     pub(crate) outside: Vec<Outside>,
+    /// What was promised, of deploys.
+    pub(crate) promises: Vec<Promise>,
+    /// What was done.
+    pub(crate) simulated: Simulated,
     /// Where the time went.
     pub(crate) times: Times,
+}
+
+impl Result {
+    /// What the profiles say: `posix`, and that of the file system.
+    pub(crate) fn of_profiles(&self) -> impl DoubleEndedIterator<Item = &Verdict> {
+        self.verdicts.iter().filter(|verdict| verdict.belief.is_profile())
+    }
+
+    /// Whether it is of a litmus test.
+    pub(crate) fn is_litmus(&self) -> bool {
+        matches!(self.trial.subject, Subject::Litmus(_))
+    }
 }
 
 /// Runs a trial on this thread, which must have a mount namespace of its own.
@@ -111,10 +143,10 @@ pub(crate) fn run(
     starter: &Starter,
     turns: &Turns,
 ) -> std::result::Result<Result, Failed> {
-    let Trial { program, kind, wait, images, sector_bytes, seed } = trial;
-    let ops = program.ops_with(wait);
+    let Trial { subject, kind, wait, images, sector_bytes, seed } = trial;
+    let simulated = subject.on_simulated(wait, seed)?;
     let room = Room::new()?;
-    let recording = record(trial, &ops, &room, starter, turns)?;
+    let recording = record(trial, &simulated, &room, starter, turns)?;
     let _turn = turns.take();
     let mut disk = Disk::held(kind, sector_bytes, &room)?;
 
@@ -125,10 +157,10 @@ pub(crate) fn run(
     let chosen = rebuilder.choose(images, &mut rng);
     times.choosing = begun.elapsed();
 
-    let simulated = on_simulated(program, &ops)?;
+    let mut promises = Promises::of(subject, kind);
     let mut known: BTreeMap<Tree, usize> = BTreeMap::new();
     let mut outcomes: Vec<Outcome> = Vec::new();
-    let mut seen: BTreeMap<Point, BTreeSet<usize>> = BTreeMap::new();
+    let mut seen = Seen::new();
     for image in &chosen.images {
         let begun = Instant::now();
         disk.load(&recording.base, &rebuilder.changed(&image.loss))?;
@@ -138,10 +170,12 @@ pub(crate) fn run(
             outcomes.push(Outcome { tree, images: 0, first: rebuilder.told(&image.loss) });
         }
         outcomes[nth].images += 1;
-        for cuts in &image.cuts {
-            for point in crash_points(*cuts, &ops, &recording.steps, &simulated.after) {
-                seen.entry(point).or_default().insert(nth);
-            }
+        let cuts =
+            image.cuts.iter().flat_map(|cuts| crash_points(*cuts, &simulated.doings, &recording.steps));
+        let points: BTreeSet<Point> = cuts.collect();
+        promises.look(&outcomes[nth].tree, nth, &points);
+        for point in points {
+            seen.entry(point).or_default().insert(nth);
         }
     }
 
@@ -149,16 +183,18 @@ pub(crate) fn run(
     let trees: Vec<Tree> = outcomes.iter().map(|outcome| outcome.tree.clone()).collect();
     let (mut verdicts, mut outside) = (Vec::new(), Vec::new());
     for belief in beliefs {
-        let simulated = belief.about(&simulated);
-        let judged = judge(&simulated, belief.model(), &trees, &seen)
-            .map_err(|why| Failed::new(format!("enumerate {}", program.name), std::io::Error::other(why)))?;
+        let believed = belief.program(&simulated);
+        let small = matches!(subject, Subject::Litmus(_)) && belief.is_profile();
+        let judged = allowed::judge(&believed, belief.model(), &trees, &seen, small)
+            .map_err(|why| Failed::new(format!("judge {}", subject.name()), std::io::Error::other(why)))?;
         for (outcome, point) in &judged.outside {
             // What is under way is not done.
-            let done = |after: &u32| *after < point.k || (*after == point.k && !point.under_way);
-            let ops_done = simulated.after.partition_point(done);
-            outside.push(Outside { profile: belief.name(), outcome: *outcome, ops_done });
+            let is_done =
+                |doing: &Doing| doing.after < point.k || (doing.after == point.k && !point.under_way);
+            let done = believed.doings.partition_point(is_done);
+            outside.push(Outside { belief: *belief, outcome: *outcome, done });
         }
-        verdicts.push(Verdict { profile: belief.name(), judged });
+        verdicts.push(Verdict { belief: *belief, judged });
     }
     times.judging = begun.elapsed();
     Ok(Result {
@@ -170,32 +206,71 @@ pub(crate) fn run(
         outcomes,
         verdicts,
         outside,
+        promises: promises.seen,
+        simulated,
         times,
     })
 }
 
-/// Runs the program on a new file system. Takes a turn for all but the waiting.
+/// What was promised, and where it was seen broken.
+struct Promises {
+    promised: Option<Promised>,
+    seen: Vec<Promise>,
+}
+
+impl Promises {
+    fn of(subject: Subject, kind: Kind) -> Self {
+        let Subject::Deploys(deploys) = subject else { return Self { promised: None, seen: Vec::new() } };
+        let proved = deploys.proved(belief::profile(kind), PROMISES);
+        let promise = |(promise, proved): (judge::Promise, bool)| Promise {
+            name: promise.name(),
+            proved,
+            images: 0,
+            first: None,
+        };
+        let seen = PROMISES.into_iter().zip(proved).map(promise).collect();
+        Self { promised: Some(Promised::new(deploys)), seen }
+    }
+
+    /// Looks at one image, which a power loss leaves at each of these points.
+    fn look(&mut self, tree: &Tree, outcome: usize, points: &BTreeSet<Point>) {
+        let Some(promised) = &self.promised else { return };
+        let broken: Vec<_> = points.iter().map(|point| promised.broken(tree, *point)).collect();
+        for (nth, seen) in self.seen.iter_mut().enumerate() {
+            if broken.iter().any(|broken| broken[nth]) {
+                seen.images += 1;
+                seen.first.get_or_insert(outcome);
+            }
+        }
+    }
+}
+
+/// Runs it on a new file system. Takes a turn for all but the waiting.
 fn record(
     trial: Trial,
-    ops: &[Op],
+    simulated: &Simulated,
     room: &Room,
     starter: &Starter,
     turns: &Turns,
 ) -> std::result::Result<Recording, Failed> {
-    let Trial { program, kind, wait, sector_bytes, .. } = trial;
+    let Trial { subject, kind, wait, sector_bytes, .. } = trial;
     let turn = turns.take();
     let mut disk = Disk::logged(kind, sector_bytes, room, starter)?;
     disk.make()?;
     disk.mount().map_err(|error| Failed::new(format!("mount a new {kind}"), error))?;
     let image = disk.image()?;
     // Warm, not mounted again: a kernel that has just read an inode is more careful with it.
-    on_real(program.setup, 0, disk.tree(), image)?;
-    on_real(&[Op::Syncfs], 0, disk.tree(), image)?;
+    subject.set_up(disk.tree(), image)?;
     let base = Arc::new(image.start_log()?);
     drop(turn);
-    let steps = on_real(ops, wait.seconds, disk.tree(), image)?;
+    let steps = subject.on_real(wait, &simulated.doings, disk.tree(), image)?;
     let log = image.take_log()?;
     let _turn = turns.take();
+    let (there, expected) = (Tree::read(disk.tree()), at_the_end(simulated));
+    if there != expected {
+        let why = format!("expected {expected}; found {there}");
+        return Err(Failed::new("find what the simulated disk has", std::io::Error::other(why)));
+    }
     disk.unmount()?;
     Ok(Recording { base, log, steps, sector_bytes })
 }
