@@ -96,6 +96,7 @@ impl<'a> Case<'a> {
             }
         }
         text.push_str(&where_it_holds(&judgement));
+        assert_short(&judgement, self.script);
         Some(text)
     }
 }
@@ -117,6 +118,23 @@ fn with_verdict(judgement: &Value, verdict: &str) -> Promises {
         }
     }
     found
+}
+
+/// A counterexample teaches if it is short: it names no more operations than this, of those that survived and those that did
+/// not.
+const MOST_OPERATIONS: usize = 6;
+
+fn assert_short(judgement: &Value, script: &str) {
+    for row in judgement["rows"].as_array().unwrap() {
+        for crash in row["crash"].as_array().unwrap().iter().filter(|crash| crash["verdict"] == "broken") {
+            let lines = crash["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap());
+            let told =
+                lines.filter(|line| line.starts_with("survived") || line.starts_with("did not survive"));
+            let ops: BTreeSet<&str> =
+                told.map(|line| line.rsplit_once(", from op ").expect("it says which").1).collect();
+            assert!(ops.len() <= MOST_OPERATIONS, "{script}: {crash:#}");
+        }
+    }
 }
 
 /// The verdict of a row over the crash states of a model.
