@@ -100,6 +100,7 @@ unsafe fn pass_on(child: libc::pid_t) -> ! {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::io::Write as _;
     use std::process::Stdio;
     use std::time::{Duration, Instant};
 
@@ -108,7 +109,7 @@ pub(crate) mod tests {
         let root = rustix::process::geteuid().is_root();
         if !root {
             let why = "a jail needs root, or a user namespace entered before any thread was started";
-            println!("skipped: {why}");
+            let _ = writeln!(std::io::stderr(), "skipped: {why}");
             assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped in CI: {why}");
         }
         root
