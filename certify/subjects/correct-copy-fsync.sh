@@ -1,5 +1,5 @@
 #!/bin/sh
-# A small deploy that does it right, by the second of five ways: the live release is copied on the server and
+# A small deploy that does it right, by the second of six ways: the live release is copied on the server and
 # rsync brings the copy up to date, so that only what changed travels. It never asks for a sync of the whole
 # file system, which others may be writing to: it syncs each file and each directory that it made.
 # Needs rsync on both sides.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A small deploy that does it right, by the third of five ways: a file that did not change is a hard link to
+# A small deploy that does it right, by the third of six ways: a file that did not change is a hard link to
 # the file of the live release. `--link-dest` links only what is equal in content, mode and time; whatever is
 # not equal becomes a file of its own, so nothing that a release shares is ever written to. (A copy made by
 # `cp -al` is not as safe: see hardlink-chmod.sh.) Needs rsync on both sides.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A small deploy that does it right, by the last of five ways: files travel over SFTP, and the cutover is SFTP's
+# A small deploy that does it right, by the last of six ways: files travel over SFTP, and the cutover is SFTP's
 # posix-rename@openssh.com. Commands are run for the rest: SFTP can neither list what to remove nor, having no
 # fsync for directories, make a release durable (see sftp-only.sh).
 #

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A small deploy that does it right, by the first of five ways: each release is uploaded anew, and one syncfs
+# A small deploy that does it right, by the first of six ways: each release is uploaded anew, and one syncfs
 # makes it durable. The certifier must find nothing broken in it.
 #
 # Expected, live: nothing broken.

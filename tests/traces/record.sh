@@ -56,7 +56,8 @@ record rsync run --keep 3 --tool '
     upload
     cut_over
     clean_up'
-for script in correct-copy-fsync fdatasync-modes fsync-files-only fsync-not-releases; do
+for script in correct-copy-fsync correct-fdatasync fdatasync-modes fdatasync-status fsync-files-only fsync-not-releases \
+    fsync-status barrier-after-cutover directories-first; do
     record "$script" run --tool "sh certify/subjects/$script.sh" --keep 3
 done
 record upload-into-live run --tool 'sh certify/subjects/upload-into-live.sh' --keep 3

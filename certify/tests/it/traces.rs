@@ -88,13 +88,18 @@ fn recorded_traces_keep_their_verdicts() {
     }
     insta::assert_snapshot!(shown, @r"
     all proved but what is named; * is under posix
+    barrier-after-cutover: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), shared_intact not asked, shared_intact* not asked
     cleanup-before-durable: exit 1, current_complete* BROKEN (not ext4-ordered, xfs), durable_ack* BROKEN (not ext4-ordered, xfs), immutable_after_cutover BROKEN, readers_whole BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
     correct: exit 0, shared_intact not asked, shared_intact* not asked
     correct-copy-fsync: exit 0, shared_intact not asked, shared_intact* not asked
+    correct-fdatasync: exit 0, shared_intact not asked, shared_intact* not asked
+    directories-first: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), previous_intact* BROKEN (not ext4-ordered, xfs, btrfs), shared_intact not asked, shared_intact* not asked
     engine: exit 0
     fdatasync-modes: exit 1, current_complete* BROKEN (not ext4-ordered, xfs), durable_ack* BROKEN (not ext4-ordered, xfs), previous_intact* BROKEN (not ext4-ordered, xfs), shared_intact not asked, shared_intact* not asked
+    fdatasync-status: exit 1, current_complete* BROKEN (not ext4-ordered, xfs), durable_ack* BROKEN (not ext4-ordered, xfs), previous_intact* BROKEN (not ext4-ordered, xfs, btrfs), shared_intact not asked, shared_intact* not asked
     fsync-files-only: exit 1, current_complete* BROKEN (not ext4-ordered, xfs), durable_ack* BROKEN (not ext4-ordered, xfs), previous_intact* BROKEN (not ext4-ordered, xfs), shared_intact not asked, shared_intact* not asked
     fsync-not-releases: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), previous_intact* BROKEN (not ext4-ordered, xfs, btrfs), shared_intact not asked, shared_intact* not asked
+    fsync-status: exit 1, current_complete* BROKEN (not ext4-ordered, xfs), durable_ack* BROKEN (not ext4-ordered, xfs), shared_intact not asked, shared_intact* not asked
     keeps-two: exit 1, immutable_after_cutover BROKEN, readers_whole BROKEN, previous_intact BROKEN, previous_intact* BROKEN, shared_intact not asked, shared_intact* not asked, retention BROKEN
     link-after-barrier: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), shared_intact not asked, shared_intact* not asked
     ln-sfn: exit 1, current_complete* BROKEN (not ext4-ordered, xfs, btrfs), durable_ack* BROKEN (not ext4-ordered, xfs, btrfs), shared_intact not asked, shared_intact* not asked

@@ -270,12 +270,12 @@ fn every_promise_has_its_canary() {
         let _ = writeln!(text, "{promise}: {}, alone: {}", by.len(), alone.join(" "));
     }
     insta::assert_snapshot!(text, @r"
-    current_complete: 35, alone: 
+    current_complete: 39, alone: 
     never_absent: 11, alone: relinks-first.sh
-    durable_ack: 35, alone: fsync-current.sh
+    durable_ack: 39, alone: fsync-current.sh
     immutable_after_cutover: 19, alone: 
     readers_whole: 27, alone: shreds-pruned.sh
-    previous_intact: 23, alone: 
+    previous_intact: 25, alone: 
     shared_intact: 3, alone: rm-through-link.sh seed-shared.sh tar-through-link.sh
     retention: 9, alone: keeps-all.sh
     recoverable: 3, alone: lock-leaks.sh setup-once.sh stale-link.sh
@@ -314,6 +314,19 @@ fn uploading_anew_is_right() {
 fn copying_the_live_release_is_right() {
     if let Some(verdicts) =
         script("correct-copy-fsync.sh").needs(&["rsync"]).shared(ALL_SHARED).options(&ALL).verdicts()
+    {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 0
+        proved live: current_complete, immutable_after_cutover, never_absent, previous_intact, readers_whole, retention, shared_intact
+        proved posix: current_complete, durable_ack, previous_intact, shared_intact
+        ");
+    }
+}
+
+#[test]
+fn syncing_the_data_of_files_alone_is_right() {
+    if let Some(verdicts) =
+        script("correct-fdatasync.sh").small_app().shared(ALL_SHARED).options(&ALL).verdicts()
     {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 0
@@ -809,6 +822,59 @@ fn syncing_data_without_modes() {
         not asked live: shared_intact
         not asked posix: shared_intact
         under ext4-ordered, xfs: nothing
+        ");
+    }
+}
+
+#[test]
+fn syncing_directories_before_files_are_named_in_them() {
+    if let Some(verdicts) = script("directories-first.sh").small_app().options(&KEEP_3).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken posix: current_complete, durable_ack, previous_intact
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        under ext4-ordered, xfs, btrfs: nothing
+        ");
+    }
+}
+
+#[test]
+fn syncing_all_after_the_cutover() {
+    if let Some(verdicts) = script("barrier-after-cutover.sh").small_app().options(&KEEP_3).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken posix: current_complete, durable_ack
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        under ext4-ordered, xfs, btrfs: nothing
+        ");
+    }
+}
+
+#[test]
+fn syncing_a_file_named_after_the_cutover() {
+    if let Some(verdicts) = script("fsync-status.sh").small_app().options(&KEEP_3).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken posix: current_complete, durable_ack
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        under ext4-ordered, xfs: nothing
+        ");
+    }
+}
+
+#[test]
+fn syncing_the_data_of_a_file_made_after_the_cutover() {
+    if let Some(verdicts) = script("fdatasync-status.sh").small_app().options(&KEEP_3).verdicts() {
+        insta::assert_snapshot!(verdicts, @r"
+        exit code: 1
+        broken posix: current_complete, durable_ack, previous_intact
+        not asked live: shared_intact
+        not asked posix: shared_intact
+        under ext4-ordered, xfs: nothing
+        under btrfs: current_complete, durable_ack
         ");
     }
 }

@@ -41,7 +41,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => nth.clone().prop_map(Step::Append),
         1 => nth.clone().prop_map(Step::Cut),
         1 => nth.clone().prop_map(Step::Chmod),
-        3 => (select(vec!['a', 'f', 'f', 'd', 'e']), nth, any::<bool>(), 0_u32..8)
+        3 => (select(vec!['a', 'f', 'f', 'd', 'e', 'g']), nth, any::<bool>(), 0_u32..8)
             .prop_map(|(what, nth, ok, lasts)| Step::Sync(what, nth, ok, lasts)),
     ]
 }
@@ -91,6 +91,7 @@ fn trace_of(steps: &[Step]) -> Trace {
                     'a' => SyncScope::All,
                     'f' => SyncScope::File(inode(nth)),
                     'd' => SyncScope::FileData(inode(nth)),
+                    'g' => SyncScope::Dir(inode(nth)),
                     _ => SyncScope::Dir(dirs[nth % 2]),
                 };
                 let returned = (seq + lasts).min(steps.len() as Seq);
@@ -298,6 +299,107 @@ fn posix_could_say_little_more() {
     // Shown though the test passes.
     let _ = writeln!(std::io::stderr(), "{told}");
     assert_eq!(stronger.len(), 4);
+}
+
+/// What can be seen of a state: what each name stands for, and of each inode that has a name, all that can be asked of it.
+fn seen(trace: &Trace, survived: &[bool]) -> Vec<(CellId, Option<EffectId>)> {
+    let view = View::survivors(trace, survived);
+    let cells = || (0..trace.cell_count() as u32).map(CellId).map(|cell| (cell, view.newest(cell)));
+    let is_entry = |cell: CellId| matches!(trace.cell(cell), Cell::Entry(..));
+    let child = |(_, newest): (CellId, Option<EffectId>)| match trace.effect(newest?).value {
+        Value::Entry(child) => child,
+        _ => None,
+    };
+    let named: BTreeSet<Ino> = cells().filter(|(cell, _)| is_entry(*cell)).filter_map(child).collect();
+    cells().filter(|(cell, _)| is_entry(*cell) || named.contains(&trace.cell(*cell).ino())).collect()
+}
+
+/// Whether some random trace is as asked for, of 3000 from one seed. `failing`: sync calls may fail.
+fn any_trace(failing: bool, mut is_so: impl FnMut(&Trace) -> bool) -> bool {
+    let mut runner = TestRunner::new_with_rng(cases(1), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let steps = proptest::collection::vec(any_step(), 1..10);
+    (0..3000).any(|_| {
+        let mut steps = steps.new_tree(&mut runner).unwrap().current();
+        for step in &mut steps {
+            if let Step::Sync(_, _, ok, _) = step {
+                *ok |= !failing;
+            }
+        }
+        is_so(&trace_of(&steps))
+    })
+}
+
+/// Some rules follow from others as long as no sync call fails: what makes a name durable makes its inode exist, and a chain
+/// up to an inode's own last change has its mode, its owner and its entries. Without such a rule nobody could see a
+/// difference, so no proof can rest on it. All others show.
+#[test]
+fn rules_that_follow_from_others() {
+    let mut unseen = Vec::new();
+    for model in FILE_SYSTEMS {
+        for mutation in mutations(model).into_iter().filter(|mutation| mutation.weaker) {
+            let shows = any_trace(false, |trace| {
+                let k = trace.last();
+                let disks = |model: &Model| -> BTreeSet<_> {
+                    states(trace, model, k).iter().map(|survived| seen(trace, survived)).collect()
+                };
+                Enumeration::new(trace, &mutation.model, k).free() <= 10
+                    && disks(model) != disks(&mutation.model)
+            });
+            if !shows {
+                unseen.push(format!("{}: {}", model.name, mutation.what));
+            }
+        }
+    }
+    assert_eq!(
+        unseen,
+        [
+            "posix: fsync of a file does not force the existence of the inode",
+            "posix: fdatasync of a file does not force the existence of the inode",
+            "posix: fsync of a directory does not force the existence of the inode",
+            "ext4-ordered: fsync of a file does not force the existence of the inode",
+            "ext4-ordered: fsync of a file does not force its mode and owner",
+            "ext4-ordered: fdatasync of a file does not force the existence of the inode",
+            "ext4-ordered: fsync of a directory does not force the existence of the inode",
+            "ext4-ordered: fsync of a directory does not force its mode and owner",
+            "ext4-ordered: fsync of a directory does not force its entries",
+            "xfs: fsync of a file does not force the existence of the inode",
+            "xfs: fsync of a file does not force its mode and owner",
+            "xfs: fdatasync of a file does not force the existence of the inode",
+            "xfs: fsync of a directory does not force the existence of the inode",
+            "xfs: fsync of a directory does not force its mode and owner",
+            "xfs: fsync of a directory does not force its entries",
+            "btrfs: fsync of a directory does not force the existence of the inode",
+        ]
+    );
+}
+
+/// That a length that grew brings its blocks only says more of files that are not whole. Each state that there is without
+/// the rule is one with it, but for lengths that are shorter: no sync call ever forces a length without the blocks.
+#[test]
+fn no_file_is_whole_because_its_length_brings_its_blocks() {
+    for model in FILE_SYSTEMS.into_iter().filter(|model| model.growth == Growth::AllBlocks) {
+        let without = Model { growth: Growth::Nothing, ..*model };
+        let mut more = 0;
+        let contradicts = any_trace(true, |trace| {
+            let k = trace.last();
+            if Enumeration::new(trace, &without, k).free() > 10 {
+                return false;
+            }
+            let forced = forced_by_definition(trace, model, k);
+            states(trace, &without, k).into_iter().any(|mut survived| {
+                more += u32::from(!is_closed(trace, model, k, &forced, &survived));
+                for at in 0..survived.len() {
+                    let is_length = matches!(trace.cell(trace.effects()[at].cell), Cell::Size(_));
+                    if survived[at] && !forced[at] && is_length {
+                        survived[at] = required(trace, model, at).into_iter().all(|needed| survived[needed]);
+                    }
+                }
+                !is_closed(trace, model, k, &forced, &survived)
+            })
+        });
+        assert!(!contradicts, "{}", model.name);
+        assert!(more > 100, "{}: only {more} states more", model.name);
+    }
 }
 
 #[test]
