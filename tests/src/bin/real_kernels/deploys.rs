@@ -33,10 +33,15 @@ const TRACES: &[(&str, &[u8], usize)] = traces! {
     "correct": "correct", 0;
     "correct-from-nothing": "correct", 1;
     "correct-copy-fsync": "correct-copy-fsync", 0;
+    "correct-fdatasync": "correct-fdatasync", 0;
     "rsync": "rsync", 0;
     "never-syncs": "never-syncs", 0;
     "no-barrier-before": "no-barrier-before", 0;
     "no-barrier-after": "no-barrier-after", 0;
+    "barrier-after-cutover": "barrier-after-cutover", 0;
+    "directories-first": "directories-first", 0;
+    "fsync-status": "fsync-status", 0;
+    "fdatasync-status": "fdatasync-status", 0;
     "fsync-files-only": "fsync-files-only", 0;
     "fsync-not-releases": "fsync-not-releases", 0;
     "fdatasync-modes": "fdatasync-modes", 0;

@@ -142,6 +142,7 @@ impl<'r> Report<'r> {
         out.push_str(&self.sums_told(""));
         out.push_str(&self.outside_told("OUTSIDE "));
         out.push_str(&self.uncertified_told("CERTIFIED AND BROKEN "));
+        out.push_str(&self.misread_told("READ DIFFERENTLY AGAIN "));
         out.push_str(&self.refuted_told(""));
         out
     }
@@ -205,14 +206,13 @@ impl<'r> Report<'r> {
                 let [done, rest] = trial.subject.told(trial.wait, outside.done, &result.simulated);
                 let _ = writeln!(
                     out,
-                    "{before}{} on {}, {}, wait {}\n  done: {done}\n  not yet: {rest}\n  found: {}\n  in {} images, first {}",
+                    "{before}{} on {}, {}, wait {}\n  done: {done}\n  not yet: {rest}\n  found: {}\n  {}",
                     outside.belief.name(),
                     trial.kind,
                     trial.subject.name(),
                     trial.wait,
                     outcome.tree,
-                    outcome.images,
-                    outcome.first,
+                    outside.image,
                 );
             }
         }
@@ -224,18 +224,35 @@ impl<'r> Report<'r> {
         let mut out = String::new();
         for result in self.results {
             for promise in result.promises.iter().filter(|promise| promise.proved) {
-                let Some(outcome) = promise.first.map(|first| &result.outcomes[first]) else { continue };
+                let Some((first, image)) = &promise.first else { continue };
                 let trial = &result.trial;
                 let _ = writeln!(
                     out,
-                    "{before}{} of {} on {}, wait {}\n  found: {}\n  in {} images, first {}",
+                    "{before}{} of {} on {}, wait {}\n  found: {}\n  in {} images, first {image}",
                     promise.name,
                     trial.subject.name(),
                     trial.kind,
                     trial.wait,
-                    outcome.tree,
+                    result.outcomes[*first].tree,
                     promise.images,
-                    outcome.first,
+                );
+            }
+        }
+        out
+    }
+
+    /// What says something of the rig.
+    fn misread_told(&self, before: &str) -> String {
+        let mut out = String::new();
+        for result in self.results {
+            let trial = &result.trial;
+            for told in &result.misread {
+                let _ = writeln!(
+                    out,
+                    "{before}{} on {}, wait {}: {told}",
+                    trial.subject.name(),
+                    trial.kind,
+                    trial.wait
                 );
             }
         }
@@ -268,6 +285,7 @@ impl<'r> Report<'r> {
                                 .map(|outside| json!({
                                     "outcome": outside.outcome,
                                     "steps_done": outside.done,
+                                    "image": outside.image,
                                 }))
                                 .collect::<Vec<_>>(),
                         })
@@ -282,7 +300,6 @@ impl<'r> Report<'r> {
                         json!({
                             "tree": is_litmus.then(|| outcome.tree.to_string()),
                             "images": outcome.images,
-                            "first": outcome.first,
                         })
                     })
                     .collect();
@@ -307,6 +324,7 @@ impl<'r> Report<'r> {
                     "outcomes": outcomes,
                     "profiles": verdicts,
                     "promises": promises,
+                    "misread": result.misread,
                 })
             })
             .collect();
@@ -367,6 +385,13 @@ impl<'r> Report<'r> {
             .map(|outcome| outcome.images)
             .sum();
         let _ = writeln!(out, "\nImages that could not be mounted: {unmountable}.");
+        let misread = self.misread_told("- ");
+        if !misread.is_empty() {
+            let _ = write!(
+                out,
+                "\nImages that were read differently when they were read again:\n\n```text\n{misread}```\n"
+            );
+        }
         let outside = self.outside_told("- ") + &self.uncertified_told("- certified and broken: ");
         if outside.is_empty() {
             out.push_str("\nNothing was outside of a profile, and nothing broken that is certified.\n");

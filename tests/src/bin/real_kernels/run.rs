@@ -99,6 +99,7 @@ fn blocks(letters: &str) -> Vec<u8> {
 }
 
 /// What happened on the simulated disk.
+#[derive(Clone)]
 pub(crate) struct Simulated {
     /// Its trace. Op 0 is the setup.
     pub(crate) trace: Trace,

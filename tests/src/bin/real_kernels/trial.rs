@@ -13,7 +13,7 @@ use crate::disk::{Disk, Failed, Room};
 use crate::kind::Kind;
 use crate::program::Wait;
 use crate::promised::{PROMISES, Promised};
-use crate::rebuild::{Rebuilder, Recording};
+use crate::rebuild::{Rebuilder, Rebuilt, Recording};
 use crate::run::{Doing, Simulated};
 use crate::served::Starter;
 use crate::subject::{Subject, at_the_end};
@@ -44,8 +44,6 @@ pub(crate) struct Outcome {
     pub(crate) tree: Tree,
     /// In how many images.
     pub(crate) images: usize,
-    /// The first of them, in words.
-    pub(crate) first: String,
 }
 
 /// A tree that a belief does not allow.
@@ -57,6 +55,8 @@ pub(crate) struct Outside {
     pub(crate) outcome: usize,
     /// After how many steps.
     pub(crate) done: usize,
+    /// The first image with it there, in words.
+    pub(crate) image: String,
 }
 
 /// What one belief says.
@@ -77,8 +77,8 @@ pub(crate) struct Promise {
     pub(crate) proved: bool,
     /// In how many images it is broken.
     pub(crate) images: usize,
-    /// The first of them: which outcome.
-    pub(crate) first: Option<usize>,
+    /// The first of them: which outcome, and the image in words.
+    pub(crate) first: Option<(usize, String)>,
 }
 
 /// Where the time went.
@@ -118,6 +118,8 @@ pub(crate) struct Result {
     pub(crate) outside: Vec<Outside>,
     /// What was promised, of deploys.
     pub(crate) promises: Vec<Promise>,
+    /// Images that were read differently when they were looked at again, in words.
+    pub(crate) misread: Vec<String>,
     /// What was done.
     pub(crate) simulated: Simulated,
     /// Where the time went.
@@ -157,92 +159,154 @@ pub(crate) fn run(
     let chosen = rebuilder.choose(images, &mut rng);
     times.choosing = begun.elapsed();
 
-    let mut promises = Promises::of(subject, kind);
-    let mut known: BTreeMap<Tree, usize> = BTreeMap::new();
-    let mut outcomes: Vec<Outcome> = Vec::new();
-    let mut seen = Seen::new();
-    for image in &chosen.images {
+    let points = |image: &Rebuilt| -> BTreeSet<Point> {
+        let cuts = image.cuts.iter();
+        cuts.flat_map(|cuts| crash_points(*cuts, &simulated.doings, &recording.steps)).collect()
+    };
+    let mut readings = Readings { points: chosen.images.iter().map(points).collect(), ..Readings::default() };
+    let mut read = |image: &Rebuilt, times: &mut Times| {
         let begun = Instant::now();
         disk.load(&recording.base, &rebuilder.changed(&image.loss))?;
-        let tree = look(&mut disk, &mut times, begun)?;
-        let nth = *known.entry(tree.clone()).or_insert(outcomes.len());
-        if nth == outcomes.len() {
-            outcomes.push(Outcome { tree, images: 0, first: rebuilder.told(&image.loss) });
-        }
-        outcomes[nth].images += 1;
-        let cuts =
-            image.cuts.iter().flat_map(|cuts| crash_points(*cuts, &simulated.doings, &recording.steps));
-        let points: BTreeSet<Point> = cuts.collect();
-        promises.look(&outcomes[nth].tree, nth, &points);
-        for point in points {
-            seen.entry(point).or_default().insert(nth);
+        look(&mut disk, times, begun)
+    };
+    for image in &chosen.images {
+        let tree = read(image, &mut times)?;
+        let outcome = readings.outcome(tree);
+        readings.outcomes.push(outcome);
+    }
+    let judge = |belief: &Belief, readings: &Readings| {
+        let small = matches!(subject, Subject::Litmus(_)) && belief.is_profile();
+        allowed::judge(&belief.program(&simulated), belief.model(), &readings.trees, &readings.seen(), small)
+            .map_err(|why| Failed::new(format!("judge {}", subject.name()), std::io::Error::other(why)))
+    };
+    // An image is a value, so it always reads the same: what is not allowed is read again before it is believed. What was
+    // read differently then says something of the rig, not of the file system.
+    let (mut misread, mut certain) = (Vec::new(), BTreeSet::new());
+    for belief in beliefs.iter().filter(|belief| belief.is_profile()) {
+        loop {
+            let doubtful: Vec<usize> = judge(belief, &readings)?
+                .outside
+                .iter()
+                .flat_map(|(outcome, point)| readings.images(*outcome, *point))
+                .filter(|image| !certain.contains(image))
+                .collect();
+            if doubtful.is_empty() {
+                break;
+            }
+            for image in doubtful.into_iter().filter(|image| certain.insert(*image)) {
+                let tree = read(&chosen.images[image], &mut times)?;
+                let (first, again) = (readings.outcomes[image], readings.outcome(tree));
+                if first != again {
+                    let told = rebuilder.told(&chosen.images[image].loss);
+                    let [first_tree, again_tree] = [first, again].map(|outcome| &readings.trees[outcome]);
+                    misread.push(format!("{told}: first {first_tree}; then {again_tree}"));
+                    readings.outcomes[image] = again;
+                }
+            }
         }
     }
 
     let begun = Instant::now();
-    let trees: Vec<Tree> = outcomes.iter().map(|outcome| outcome.tree.clone()).collect();
+    let promises = promises(subject, kind, &readings, |image| rebuilder.told(&chosen.images[image].loss));
     let (mut verdicts, mut outside) = (Vec::new(), Vec::new());
     for belief in beliefs {
-        let believed = belief.program(&simulated);
-        let small = matches!(subject, Subject::Litmus(_)) && belief.is_profile();
-        let judged = allowed::judge(&believed, belief.model(), &trees, &seen, small)
-            .map_err(|why| Failed::new(format!("judge {}", subject.name()), std::io::Error::other(why)))?;
+        let judged = judge(belief, &readings)?;
         for (outcome, point) in &judged.outside {
             // What is under way is not done.
             let is_done =
                 |doing: &Doing| doing.after < point.k || (doing.after == point.k && !point.under_way);
-            let done = believed.doings.partition_point(is_done);
-            outside.push(Outside { belief: *belief, outcome: *outcome, done });
+            let done = simulated.doings.partition_point(is_done);
+            let image = readings.images(*outcome, *point).next().map(|image| &chosen.images[image].loss);
+            let image = image.map(|loss| rebuilder.told(loss)).unwrap_or_default();
+            outside.push(Outside { belief: *belief, outcome: *outcome, done, image });
         }
         verdicts.push(Verdict { belief: *belief, judged });
     }
     times.judging = begun.elapsed();
+    let images = |outcome| readings.outcomes.iter().filter(|read| **read == outcome).count();
+    let outcomes = (0..).zip(readings.trees.iter().cloned());
     Ok(Result {
         trial,
         writes: rebuilder.writes(),
         flushes: rebuilder.flushes(),
         made: chosen.made,
         distinct: chosen.images.len(),
-        outcomes,
+        outcomes: outcomes.map(|(nth, tree)| Outcome { tree, images: images(nth) }).collect(),
         verdicts,
         outside,
-        promises: promises.seen,
-        simulated,
+        promises,
+        misread,
+        simulated: simulated.clone(),
         times,
     })
 }
 
-/// What was promised, and where it was seen broken.
-struct Promises {
-    promised: Option<Promised>,
-    seen: Vec<Promise>,
+/// What was read of the images.
+#[derive(Default)]
+struct Readings {
+    /// When the power may have gone for each image.
+    points: Vec<BTreeSet<Point>>,
+    /// What each was read as: one of the trees.
+    outcomes: Vec<usize>,
+    trees: Vec<Tree>,
+    known: BTreeMap<Tree, usize>,
 }
 
-impl Promises {
-    fn of(subject: Subject, kind: Kind) -> Self {
-        let Subject::Deploys(deploys) = subject else { return Self { promised: None, seen: Vec::new() } };
-        let proved = deploys.proved(belief::profile(kind), PROMISES);
-        let promise = |(promise, proved): (judge::Promise, bool)| Promise {
-            name: promise.name(),
-            proved,
-            images: 0,
-            first: None,
-        };
-        let seen = PROMISES.into_iter().zip(proved).map(promise).collect();
-        Self { promised: Some(Promised::new(deploys)), seen }
+impl Readings {
+    fn outcome(&mut self, tree: Tree) -> usize {
+        let next = self.trees.len();
+        let nth = *self.known.entry(tree.clone()).or_insert(next);
+        if nth == next {
+            self.trees.push(tree);
+        }
+        nth
     }
 
-    /// Looks at one image, which a power loss leaves at each of these points.
-    fn look(&mut self, tree: &Tree, outcome: usize, points: &BTreeSet<Point>) {
-        let Some(promised) = &self.promised else { return };
-        let broken: Vec<_> = points.iter().map(|point| promised.broken(tree, *point)).collect();
-        for (nth, seen) in self.seen.iter_mut().enumerate() {
-            if broken.iter().any(|broken| broken[nth]) {
-                seen.images += 1;
-                seen.first.get_or_insert(outcome);
+    /// The trees by crash point.
+    fn seen(&self) -> Seen {
+        let mut seen = Seen::new();
+        for (outcome, points) in self.outcomes.iter().zip(&self.points) {
+            for point in points {
+                seen.entry(*point).or_default().insert(*outcome);
             }
         }
+        seen
     }
+
+    /// The images with this tree there.
+    fn images(&self, outcome: usize, point: Point) -> impl Iterator<Item = usize> {
+        let images = self.outcomes.iter().zip(&self.points).enumerate();
+        images
+            .filter(move |(_, (read, points))| **read == outcome && points.contains(&point))
+            .map(|(nth, _)| nth)
+    }
+}
+
+/// What was promised, and in which images it is broken: a power loss leaves each at any of its points.
+fn promises(
+    subject: Subject,
+    kind: Kind,
+    readings: &Readings,
+    told: impl Fn(usize) -> String,
+) -> Vec<Promise> {
+    let Subject::Deploys(deploys) = subject else { return Vec::new() };
+    let promised = Promised::new(deploys);
+    let broken: Vec<Vec<[bool; 2]>> = readings
+        .outcomes
+        .iter()
+        .zip(&readings.points)
+        .map(|(outcome, points)| {
+            points.iter().map(|point| promised.broken(&readings.trees[*outcome], *point)).collect()
+        })
+        .collect();
+    let proved = deploys.proved(belief::profile(kind), PROMISES);
+    let promise = |(nth, (promise, proved)): (usize, (judge::Promise, bool))| {
+        let mut images =
+            (0..broken.len()).filter(|image| broken[*image].iter().any(|broken| broken[nth])).peekable();
+        let first = images.peek().map(|image| (readings.outcomes[*image], told(*image)));
+        Promise { name: promise.name(), proved, first, images: images.count() }
+    };
+    PROMISES.into_iter().zip(proved).enumerate().map(promise).collect()
 }
 
 /// Runs it on a new file system. Takes a turn for all but the waiting.
