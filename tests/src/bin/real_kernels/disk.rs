@@ -136,12 +136,20 @@ impl Disk {
 
     /// Puts an image in place of what is there. Must not be mounted, nor one that keeps a log.
     pub(crate) fn load(&mut self, base: &Pages, changed: &Pages) -> Result<(), Failed> {
-        let loaded = match &mut self.backing {
-            Backing::Logged(_) => Err(io::Error::other("it keeps a log")),
-            Backing::Held(held) => held.load(base, changed),
+        let Backing::Held(held) = &mut self.backing else {
+            return Err(Failed::new("put an image in place", io::Error::other("it keeps a log")));
         };
-        loaded.map_err(|error| Failed::new("put an image in place", error))?;
-        self.device.forget_content().map_err(|error| Failed::new("flush the device", error))
+        // What is cached must not be written over it.
+        for again in [false, true] {
+            self.device.forget_content().map_err(|error| Failed::new("flush the device", error))?;
+            let written =
+                held.load(base, changed).map_err(|error| Failed::new("put an image in place", error))?;
+            if again && written > 0 {
+                let why = format!("{written} pages have changed since they were written");
+                return Err(Failed::new("put an image in place", io::Error::other(why)));
+            }
+        }
+        Ok(())
     }
 
     /// Mounts it, which replays the journal.

@@ -30,13 +30,14 @@ impl Held {
         Ok(Self { file, chunk: vec![0; CHUNK_BYTES] })
     }
 
-    /// Makes it a base and the pages that differ from it, whatever a mount has written into it. Must not be mounted.
-    pub(crate) fn load(&mut self, base: &Pages, changed: &Pages) -> io::Result<()> {
+    /// Makes it a base and the pages that differ from it, whatever a mount has written into it; tells how many pages it had to
+    /// write. Must not be mounted.
+    pub(crate) fn load(&mut self, base: &Pages, changed: &Pages) -> io::Result<usize> {
         let mut wanted: Vec<_> =
             base.iter().filter(|(n, _)| !changed.contains_key(n)).chain(changed).collect();
         wanted.sort_unstable_by_key(|(n, _)| **n);
         let mut wanted = wanted.into_iter().peekable();
-        let mut at = 0;
+        let (mut at, mut written) = (0, 0);
         // What is in the file, in order: holes are zeros, and stay so unless something is wanted there.
         while let Some((start, end)) = self.data_from(at)? {
             let mut offset = start - start % PAGE_BYTES as u64;
@@ -47,12 +48,14 @@ impl Held {
                     let n = offset / PAGE_BYTES as u64;
                     while let Some((missing, bytes)) = wanted.next_if(|(wanted, _)| **wanted < n) {
                         self.file.write_all_at(&bytes[..], missing * PAGE_BYTES as u64)?;
+                        written += 1;
                     }
                     let bytes = wanted
                         .next_if(|(wanted, _)| **wanted == n)
                         .map_or(&[0; PAGE_BYTES], |(_, page)| &**page);
                     if page != bytes {
                         self.file.write_all_at(bytes, offset)?;
+                        written += 1;
                     }
                     offset += PAGE_BYTES as u64;
                 }
@@ -61,8 +64,9 @@ impl Held {
         }
         for (n, bytes) in wanted {
             self.file.write_all_at(&bytes[..], n * PAGE_BYTES as u64)?;
+            written += 1;
         }
-        Ok(())
+        Ok(written)
     }
 
     /// The next range that is not a hole.
@@ -95,7 +99,8 @@ mod tests {
             for (n, page) in &scribble {
                 held.file.write_all_at(&page[..], n * PAGE_BYTES as u64).unwrap();
             }
-            held.load(&base, &changed).unwrap();
+            assert!(held.load(&base, &changed).unwrap() > 0);
+            assert_eq!(held.load(&base, &changed).unwrap(), 0);
             for n in 0..600 {
                 let mut found = [9; PAGE_BYTES];
                 held.file.read_exact_at(&mut found, n * PAGE_BYTES as u64).unwrap();
