@@ -24,7 +24,7 @@ mod walk;
 pub(crate) mod words;
 
 use serde::Serialize;
-use simfs::{CrashState, Crashes, EffectId, MarkKind, Model, Name, POSIX, Trace, View};
+use simfs::{CrashState, Crashes, EffectId, MarkKind, Model, Name, POSIX, SyncIndex, Trace, View};
 
 pub use expect::{Adds, Expect};
 pub use explain::explain;
@@ -466,15 +466,19 @@ pub fn judge_with_readers(
     });
     let mut rows = Vec::from(rows);
     // One model after the other: what is known about the crash states of one is large.
+    let mut index = SyncIndex::new(trace);
+    let mut before: Option<(Crashes<'_>, power::Doubts)> = None;
     for model in models {
-        let crashes = Crashes::new(trace, model);
+        let crashes = Crashes::under(&mut index, model);
+        let known = before.take().filter(|(others, _)| crashes.force_the_same(others));
+        let doubts = known.map_or_else(|| power::Doubts::new(&history), |(_, doubts)| doubts);
         let power = power::Power {
             crashes: &crashes,
             scenario,
             history: &history,
             protected: &protected,
             shared: shared.as_ref(),
-            doubts: power::Doubts::new(&history),
+            doubts: &doubts,
         };
         for row in rows.iter_mut().filter(|row| row.promise.is_about_crash_states()) {
             let found = power.judge(row.promise);
@@ -485,6 +489,7 @@ pub fn judge_with_readers(
             let verdict = verdict_of(found, excuse, blind.as_ref());
             row.crash.push(UnderModel { model: model.name, verdict });
         }
+        before = Some((crashes, doubts));
     }
     Judgement {
         models: models.iter().map(|model| model.name).collect(),
@@ -516,7 +521,7 @@ fn crash_counterexample(
         history: &history,
         protected: &protect::protected(&history, scenario.keep, trace.last()),
         shared: shared.as_ref(),
-        doubts: power::Doubts::new(&history),
+        doubts: &power::Doubts::new(&history),
     };
     power.judge(promise)
 }
