@@ -197,7 +197,7 @@ pub struct Counterexample {
     pub kept: Vec<u32>,
     /// What it breaks on that was lost.
     pub lost: Vec<u32>,
-    /// What replays it, if it was told to people.
+    /// What replays it, if it was told to people; of a further run, the disk that it began with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
@@ -308,14 +308,6 @@ impl Row {
         contained.or_else(|| self.crash.iter().find(broken))
     }
 
-    /// What replays the counterexample that is told, if there is one.
-    pub fn token(&self) -> Option<&str> {
-        match &self.told()?.verdict {
-            Verdict::Broken(found) => found.token.as_deref(),
-            _ => None,
-        }
-    }
-
     /// The verdict over the crash states of a model.
     pub fn under(&self, model: &str) -> Option<&Verdict> {
         self.crash.iter().find(|crash| crash.model == model).map(|crash| &crash.verdict)
@@ -403,6 +395,14 @@ impl Judgement {
             row.runs = Some(verdict);
         }
         self.tried.extend(tried);
+    }
+
+    /// What replays the first counterexample that was told with a token.
+    pub fn token(&self) -> Option<&str> {
+        self.rows.iter().flat_map(Row::verdicts).find_map(|verdict| match verdict {
+            Verdict::Broken(found) => found.token.as_deref(),
+            _ => None,
+        })
     }
 
     /// Whether some verdict has this word.
