@@ -8,8 +8,8 @@ use cutover_certify::cli::{Cli, Common, Verb};
 use cutover_certify::delays::Delays;
 use cutover_certify::distinct::{Outline, distinct};
 use cutover_certify::failed::{self, Faults, failed_is_failed};
-use cutover_certify::judge::{Judgement, Promise, Row, explain, judge_with_readers};
-use cutover_certify::record::{Plan, RecordError, Recording, record};
+use cutover_certify::judge::{Judgement, Promise, explain, judge_with_readers};
+use cutover_certify::record::{Plan, RecordError, Recording, Subject, record};
 use cutover_certify::recover::{self, recover};
 use cutover_certify::report::{Outcome, Recordings};
 use cutover_certify::tree::show_path;
@@ -87,10 +87,10 @@ pub(crate) fn certify(
     let mut findings = Findings::new(common.power.hosts(), common.record.as_deref().map(show_path));
     let models = common.power.models();
     let file = common.record.as_deref();
-    let mut history = |plan: &Plan, label: &str| history(plan, &models, (label, file), &mut keeper, stop);
+    let mut history = |plan: &Plan, label: &str| history(plan, &models, label, &mut keeper, stop);
     let first = history(&plan, "")?;
     let mut outlines = vec![Outline::new(&first.recording.trace)];
-    first.run_again(&plan, asked, common.seed, stop)?.told(&mut findings, "");
+    first.run_again(&plan, asked, common.seed, stop)?.told(&mut findings, "", &plan.subject, file);
     for number in 2..=asked.recordings {
         plan.delays = Delays::of_recording(number, common.seed);
         let how = plan.delays.map_or_else(String::new, |delays| format!(", {delays}"));
@@ -98,7 +98,7 @@ pub(crate) fn certify(
         let label = format!("in recording {number}{how}:");
         let again = history(&plan, &label)?;
         outlines.push(Outline::new(&again.recording.trace));
-        again.told(&mut findings, &label);
+        again.told(&mut findings, &label, &plan.subject, file);
     }
     plan.delays = None;
     findings.recordings =
@@ -114,7 +114,7 @@ pub(crate) fn certify(
         for tried in &mut from_nothing.judgement.tried {
             tried.what = format!("a smaller share: {}", tried.what);
         }
-        from_nothing.told(&mut findings, FROM_NOTHING);
+        from_nothing.told(&mut findings, FROM_NOTHING, &plan.subject, file);
     }
     keeper.finish()?;
     findings.tell("Recorded", started.elapsed(), common.json.as_deref())
@@ -124,7 +124,7 @@ pub(crate) fn certify(
 fn history(
     plan: &Plan,
     models: &[&Model],
-    (label, file): (&str, Option<&Path>),
+    label: &str,
     keeper: &mut Keeper<'_>,
     stop: &AtomicBool,
 ) -> Result<Judged, Failure> {
@@ -150,13 +150,6 @@ fn history(
         judge_with_readers(&recording.trace, &recording.scenario, models, recording.passes.as_ref());
     let judging = started.elapsed();
     explain(&mut judgement, &recording.trace, &recording.scenario);
-    let token = judgement.rows.iter().find_map(Row::token);
-    if let (Some(token), None) = (token, file) {
-        // The verdict stands without it.
-        if let Err(failure) = keep_for_replay(&recording, &plan.subject, token) {
-            eprintln!("warning: this run cannot be replayed without --record FILE: {}", failure.error);
-        }
-    }
     Ok(Judged { recording, judgement, judging })
 }
 
@@ -169,7 +162,14 @@ impl Judged {
         Ok(self)
     }
 
-    fn told(self, findings: &mut Findings, label: &str) {
+    /// Adds it to what is told. If that has a token, the trace is kept, where the user does not do it.
+    fn told(self, findings: &mut Findings, label: &str, subject: &Subject, file: Option<&Path>) {
+        if let (Some(token), None) = (self.judgement.token(), file) {
+            // The verdict stands without it.
+            if let Err(failure) = keep_for_replay(&self.recording, subject, token) {
+                eprintln!("warning: this run cannot be replayed without --record FILE: {}", failure.error);
+            }
+        }
         findings.add(self.judgement, label, self.judging, &self.recording.trace);
     }
 }

@@ -115,7 +115,7 @@ pub fn failed_is_failed(
         fates.extend(came_of_it);
         tried.extend(what);
     }
-    Ok(Some(Outcome { verdict: verdict(&fates), tried }))
+    Ok(Some(Outcome { verdict: verdict(&fates, &recording.trace), tried }))
 }
 
 /// Lets one deploy fail in many ways.
@@ -199,7 +199,7 @@ fn try_one(
     }
     let failed_after = next && ran.runs.get(1).is_some_and(|(_, run)| run.ended != Ended::Exit(0));
     let fate = if failed_after { ran.fate() } else { ran.promises(but, &although) };
-    Ok(Some((Start { lines, at: hit.op, survived: Vec::new() }, fate)))
+    Ok(Some((Start { lines, at: hit.op, ..Start::default() }, fate)))
 }
 
 /// The second deploy, and the first that removes a release that had been live, if there is one: only there a fault meets a

@@ -10,6 +10,7 @@
 
 use fastrand::Rng;
 use simfs::fault::{Fault, Schedule, When};
+use simfs::model::PROCESS_KILL;
 use simfs::{CrashState, Crashes, Fs, MarkKind, POSIX, Seq, View};
 
 use crate::judge::classes::{self, Classes, Survey};
@@ -112,7 +113,14 @@ impl<'a> Before<'a> {
         lines.extend(job.class.split("; ").map(|part| format!("  {part}")));
         let again = if job.told == job.deploy { "again" } else { "instead" };
         lines.push(format!("then, on that disk, deploy {} {again}:", job.told));
-        Start { lines, at: *at, survived: extra.iter().map(|effect| effect.0).collect() }
+        let disk = if job.killed {
+            // Nothing is lost: to say it so needs no list.
+            (&PROCESS_KILL, CrashState { at: *at, ..CrashState::default() })
+        } else {
+            (&POSIX, job.state.clone())
+        };
+        let survived = extra.iter().map(|effect| effect.0).collect();
+        Start { lines, at: *at, survived, disk: Some(disk) }
     }
 }
 
@@ -183,7 +191,7 @@ pub fn recover(
         killed.len(),
     ));
     fates.extend(killed);
-    Ok(Some(Outcome { verdict: verdict(&fates), tried }))
+    Ok(Some(Outcome { verdict: verdict(&fates, &recording.trace), tried }))
 }
 
 /// One state of each class.
@@ -275,6 +283,55 @@ fn really_kill(
         format!("the client of deploy {deploy} was killed while an op hung, which then went on: {hit}"),
         format!("(op {op} of that deploy); then, on the same machine, deploy {deploy} again:"),
     ];
-    let start = Start { lines, at: kill.begin + op, survived: Vec::new() };
+    let disk = Some((&PROCESS_KILL, CrashState { at: kill.begin, ..CrashState::default() }));
+    let start = Start { lines, at: kill.begin + op, survived: Vec::new(), disk };
     Ok(Some((start, ran.fate())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::{Adds, Expect, SharedRule};
+    use crate::replay::Token;
+    use simfs::{Name, SyncScope};
+
+    /// Whether it was a power loss or a kill: the token shows the disk that is booted.
+    #[test]
+    fn the_token_of_a_run_is_of_the_disk_that_it_began_with() {
+        let mut fs = Fs::new(0, 0, 0o755);
+        fs.mkdir_p("app/releases").unwrap();
+        fs.start_recording();
+        fs.mark(MarkKind::Begin { deploy: 1 });
+        fs.mkdir_p("app/releases/1").unwrap();
+        fs.write_file("app/releases/1/a", b"a").unwrap();
+        fs.sync(SyncScope::All, true);
+        let b = fs.write_file("app/releases/1/b", &[7; 9000]).unwrap();
+        fs.chmod(b, 0o600).unwrap();
+        fs.symlink_at("releases/1", "app/current").unwrap();
+        let trace = fs.trace();
+        let scenario = Scenario {
+            mount: vec![Name::from(&b"srv"[..])],
+            deploy_path: vec![Name::from(&b"app"[..])],
+            sources: Vec::new(),
+            expect: Expect { shared: SharedRule::None, adds: Adds::none(), mode_mask: 0o7777 },
+            keep: None,
+            past: None,
+        };
+        let times = Times::default();
+        let before = Before::new(trace, &scenario, &times);
+        let survey = before.survey(trace.last(), MOST_POINTS, 1);
+        let mut disks = Vec::new();
+        for (found, killed) in [(&survey.lost, false), (&survey.killed, true)] {
+            let jobs = jobs_of(found, killed);
+            assert!(jobs.len() > 2, "killed: {killed}");
+            for job in jobs {
+                let (model, state) = before.told(&job).disk.unwrap();
+                let shown = Token::of_run(trace, model, state).disk(trace).unwrap();
+                assert_eq!(shown, Token::new(trace, &POSIX, job.state.clone()).disk(trace).unwrap());
+                disks.push(shown);
+            }
+        }
+        disks.dedup();
+        assert!(disks.len() > 5);
+    }
 }

@@ -1,17 +1,20 @@
 //! Replaying a crash state: a token that names one, and the disk as it was left.
 //!
 //! A token holds the state itself, not how it was found, so the disk is the same each time. It names its trace by a part of
-//! a digest of all that the trace says, and is refused for any other.
+//! a digest of all that the trace says, and is refused for any other. The state breaks a promise itself, or it is what a
+//! further run of the tool began with that broke one.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest as _, Sha256};
+use simfs::model::Medium;
 use simfs::{CrashState, Crashes, EffectId, Fs, Ino, Kind, MODELS, Model, ROOT, Trace, Value, View};
 
 use crate::judge::{self, Scenario};
@@ -19,6 +22,12 @@ use crate::tree::{Node, Tree, show};
 
 /// The version of tokens.
 const VERSION: u8 = 1;
+/// Beside the number of the model: a further run began with the disk.
+const BEGAN_A_RUN: u8 = 0x80;
+/// The most effects that a token can name; a disk on which more survived unforced has none.
+const MOST_EFFECTS: u32 = 1 << 24;
+/// A token is copied by hand; a longer one is not told.
+const MOST_CHARS: usize = 2000;
 /// How much of the digest of a trace a token holds. Tokens are not secrets, and nobody has many traces.
 const DIGEST_BYTES: usize = 5;
 /// After a power loss a directory can have several names, and a disk more paths than can be written out.
@@ -35,6 +44,8 @@ pub struct Token {
     pub model: &'static Model,
     /// The state.
     pub state: CrashState,
+    /// It is no counterexample itself: a further run of the tool began with this disk.
+    pub began_a_run: bool,
 }
 
 /// What tells one trace from another.
@@ -69,6 +80,15 @@ fn push(bytes: &mut Vec<u8>, mut number: u32) {
     bytes.push(number as u8);
 }
 
+/// Effects that follow one another, from each first to each last.
+fn runs(effects: &[EffectId]) -> impl Iterator<Item = RangeInclusive<u32>> + '_ {
+    effects.chunk_by(|one, next| one.0.checked_add(1) == Some(next.0)).filter_map(|run| match run {
+        [only] => Some(only.0..=only.0),
+        [first, .., last] => Some(first.0..=last.0),
+        [] => None,
+    })
+}
+
 fn take(bytes: &mut &[u8]) -> Option<u32> {
     let mut number = 0_u32;
     for shift in (0..).step_by(7).take(5) {
@@ -85,7 +105,21 @@ fn take(bytes: &mut &[u8]) -> Option<u32> {
 impl Token {
     /// Names a crash state of a trace.
     pub fn new(trace: &Trace, model: &'static Model, state: CrashState) -> Self {
-        Self { trace: digest(trace), model, state }
+        Self { trace: digest(trace), model, state, began_a_run: false }
+    }
+
+    /// Names the crash state that a further run of the tool began with.
+    pub fn of_run(trace: &Trace, model: &'static Model, state: CrashState) -> Self {
+        Self { began_a_run: true, ..Self::new(trace, model, state) }
+    }
+
+    /// As text, if that is short enough to be told: where a power loss came in the middle of much, what survived may be any
+    /// part of it.
+    pub fn told(&self) -> Option<String> {
+        // Each run of effects takes two bytes or more, and five make eight characters.
+        let runs = runs(&self.state.extra).count();
+        let may_be = self.state.extra.len() <= MOST_EFFECTS as usize && runs <= MOST_CHARS;
+        may_be.then(|| self.to_string()).filter(|text| text.len() <= MOST_CHARS)
     }
 
     /// Reads a token.
@@ -103,15 +137,22 @@ impl Token {
         if version != VERSION {
             return Err(format!("this token has version {version}; this program reads version {VERSION}"));
         }
-        let model = *MODELS.get(usize::from(model)).ok_or_else(wrong)?;
+        let began_a_run = model & BEGAN_A_RUN != 0;
+        let model = *MODELS.get(usize::from(model & !BEGAN_A_RUN)).ok_or_else(wrong)?;
         let (trace, mut rest) = rest.split_first_chunk::<DIGEST_BYTES>().ok_or_else(wrong)?;
         let (at, chain) = take(&mut rest).zip(take(&mut rest)).ok_or_else(wrong)?;
         let (mut extra, mut last) = (Vec::new(), 0_u32);
         while !rest.is_empty() {
             last = take(&mut rest).and_then(|more| last.checked_add(more)).ok_or_else(wrong)?;
-            extra.push(EffectId(last));
+            let more = if began_a_run { take(&mut rest).ok_or_else(wrong)? } else { 0 };
+            if more >= MOST_EFFECTS - (extra.len() as u32).min(MOST_EFFECTS) {
+                return Err(wrong());
+            }
+            let first = last;
+            last = last.checked_add(more).ok_or_else(wrong)?;
+            extra.extend((first..=last).map(EffectId));
         }
-        Ok(Self { trace: *trace, model, state: CrashState { at, chain, extra } })
+        Ok(Self { trace: *trace, model, state: CrashState { at, chain, extra }, began_a_run })
     }
 
     /// Whether it is of this trace.
@@ -125,12 +166,21 @@ impl Token {
         data_encoding::HEXLOWER.encode(&self.trace)
     }
 
-    /// What it is, for people: two lines.
+    /// What it is, for people: two lines, and one more if a run began with it.
     pub fn story(&self, trace: &Trace, scenario: &Scenario) -> String {
         let crashes = Crashes::new(trace, self.model);
         let current = judge::current_in_words(View::crash(&crashes, &self.state), scenario);
         let op = judge::op_in_words(trace, scenario, self.state.at);
-        format!("power loss after {op}, under `{}`\n{current}\n", self.model.name)
+        let what = match self.model.medium {
+            Medium::Lasting => format!("after {op}, with nothing lost"),
+            Medium::Honest | Medium::Lying => format!("power loss after {op}, under `{}`", self.model.name),
+        };
+        let run = if self.began_a_run {
+            "this is the disk that the further run of the tool began with\n"
+        } else {
+            ""
+        };
+        format!("{what}\n{run}{current}\n")
     }
 
     /// The disk as it was left. A directory that has several names is there under each.
@@ -164,14 +214,24 @@ impl Token {
 impl fmt::Display for Token {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let model = MODELS.iter().position(|model| model.name == self.model.name).unwrap_or(0);
-        let mut bytes = vec![VERSION, model as u8];
+        let began_a_run = if self.began_a_run { BEGAN_A_RUN } else { 0 };
+        let mut bytes = vec![VERSION, model as u8 | began_a_run];
         bytes.extend(self.trace);
         push(&mut bytes, self.state.at);
         push(&mut bytes, self.state.chain);
         let mut last = 0;
-        for effect in &self.state.extra {
-            push(&mut bytes, effect.0 - last);
-            last = effect.0;
+        if self.began_a_run {
+            // What survived there was drawn, not reduced: much of it stands side by side.
+            for run in runs(&self.state.extra) {
+                push(&mut bytes, run.start() - last);
+                push(&mut bytes, run.end() - run.start());
+                last = *run.end();
+            }
+        } else {
+            for effect in &self.state.extra {
+                push(&mut bytes, effect.0 - last);
+                last = effect.0;
+            }
         }
         let sum = check(&bytes);
         bytes.extend(sum);
@@ -291,7 +351,10 @@ mod tests {
         for model in MODELS {
             for extra in [vec![], vec![EffectId(3)], all.clone(), vec![EffectId(200), EffectId(70_000)]] {
                 let state = CrashState { at: trace.last(), chain: 2, extra };
+                let run = Token::of_run(trace, model, state.clone());
+                assert_eq!(Token::parse(&run.to_string()), Ok(run.clone()));
                 let token = Token::new(trace, model, state);
+                assert_ne!(token, run);
                 let text = token.to_string();
                 assert_eq!(Token::parse(&text), Ok(token.clone()), "{text}");
                 assert_eq!(token.is_of(trace), token.state.extra.iter().all(|e| e.0 < all.len() as u32));
@@ -306,6 +369,25 @@ mod tests {
         let token = Token::new(trace, &POSIX, CrashState::default());
         fs.write_file("h", b"y").unwrap();
         assert!(!token.is_of(fs.trace()));
+    }
+
+    /// A short text may stand for very many effects; one that nobody made must not fill the memory.
+    #[test]
+    fn a_token_of_much_is_short_and_of_too_much_is_none() {
+        let mut fs = Fs::new(0, 0, 0o755);
+        fs.start_recording();
+        let token = |extra| Token::of_run(fs.trace(), &POSIX, CrashState { at: 0, chain: 0, extra });
+        let all = token((0..MOST_EFFECTS).map(EffectId).collect());
+        let text = all.told().unwrap();
+        assert!(text.len() < 40, "{text}");
+        assert_eq!(Token::parse(&text), Ok(all));
+        let more = token((0..=MOST_EFFECTS).map(EffectId).collect());
+        assert_eq!(more.told(), None);
+        assert!(Token::parse(&more.to_string()).is_err());
+        // Every other one of some, and of many.
+        let some = token((0..300).map(|n| EffectId(2 * n)).collect());
+        assert_eq!(Token::parse(&some.told().unwrap()), Ok(some));
+        assert_eq!(token((0..3000).map(|n| EffectId(2 * n)).collect()).told(), None);
     }
 
     #[test]

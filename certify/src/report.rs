@@ -88,7 +88,12 @@ pub fn text(judgement: &Judgement, file: Option<&str>) -> String {
                         let _ = writeln!(out, "  {line}");
                     }
                     if let Some(token) = &found.token {
-                        let _ = writeln!(out, "  replay it: cutover-certify replay {token}{file}");
+                        let what = if row.promise.is_about_runs() {
+                            "the disk that this began with"
+                        } else {
+                            "replay it"
+                        };
+                        let _ = writeln!(out, "  {what}: cutover-certify replay {token}{file}");
                     }
                 }
                 Verdict::NotAsked { why } => {

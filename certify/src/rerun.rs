@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use simfs::fault::{Hit, Schedule};
-use simfs::{CrashState, Crashes, Disk, Fs, MarkKind, Trace, View};
+use simfs::{CrashState, Crashes, Disk, Fs, MarkKind, Model, Trace, View};
 
 use crate::judge::{Past, Pasts, Promise, Scenario, Verdict, judge};
 use crate::record::{self, Action, DEPLOY_DIR, Plan, RecordError, Times};
+use crate::replay::Token;
 use crate::tool::{self, Ended, Order, Reports, Run};
 use crate::tree::show;
 
@@ -285,10 +286,12 @@ pub(crate) struct Start {
     pub(crate) at: u32,
     /// The effects that survived there beyond those that were forced.
     pub(crate) survived: Vec<u32>,
+    /// The crash state of the recorded history whose disk it began with.
+    pub(crate) disk: Option<(&'static Model, CrashState)>,
 }
 
-/// The verdict over all runs; where some failed, the first of them is told.
-pub(crate) fn verdict(fates: &[(Start, Fate)]) -> Verdict {
+/// The verdict over all runs that began in a recorded history; where some failed, the first of them is told.
+pub(crate) fn verdict(fates: &[(Start, Fate)], recorded: &Trace) -> Verdict {
     let of = fates.len() as u32;
     let held = fates.iter().filter(|(_, fate)| *fate == Fate::Held).count() as u32;
     let is_broken = |fate: &Fate| matches!(fate, Fate::Broken(_));
@@ -296,10 +299,19 @@ pub(crate) fn verdict(fates: &[(Start, Fate)]) -> Verdict {
     for (start, fate) in fates {
         if let Fate::Broken(lines) = fate {
             let count = format!("in {broken} of {of} runs; the first of them:");
-            let lines = std::iter::once(&count).chain(&start.lines).chain(lines).cloned().collect();
+            let mut lines: Vec<String> =
+                std::iter::once(&count).chain(&start.lines).chain(lines).cloned().collect();
             let survived = start.survived.clone();
+            let disk = start.disk.clone().map(|(model, state)| Token::of_run(recorded, model, state));
+            let token = disk.as_ref().and_then(Token::told);
+            if disk.is_some() && token.is_none() {
+                lines.push(
+                    "the disk that this began with cannot be replayed: no short token names it".to_owned(),
+                );
+            }
             return Verdict::Broken(crate::judge::Counterexample {
                 survived,
+                token,
                 ..crate::judge::Counterexample::at(start.at, lines)
             });
         }

@@ -173,7 +173,7 @@ pub(crate) fn keep_for_replay(recording: &Recording, subject: &Subject, token: &
 
 /// `cutover-certify replay`.
 pub(crate) fn replay(options: &Replay) -> Result<Outcome, Failure> {
-    let hint = "copy all of it from the line `replay it:` of the report";
+    let hint = "copy all of it from the report: what stands there after `cutover-certify replay`";
     let token = Token::parse(&options.token).map_err(|why| Failure::new(why, hint))?;
     let kept = || replays().map(|dir| dir.join(format!("{}.cutover-trace", token.trace_name())));
     let path = options.trace.clone().or_else(kept).ok_or_else(|| {

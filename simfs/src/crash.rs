@@ -11,10 +11,12 @@ mod sampling;
 pub use enumeration::{Enumeration, enumerate};
 pub use sampling::Samples;
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::cell::{BLOCK_BYTES, Cell, Ino, Value};
-use crate::model::{self, Growth, Model, NEVER, Order};
+use crate::model::{self, Forced, Growth, Model, NEVER, Order, SyncIndex};
 use crate::trace::{CellId, EffectId, OpKind, Seq, SyncScope, Trace};
 
 /// A demand on a crash state: this cell is at exactly this version, or (none) still has its initial value.
@@ -66,11 +68,9 @@ impl CrashState {
 pub struct Crashes<'t> {
     trace: &'t Trace,
     model: &'t Model,
-    forced_at: Vec<Seq>,
-    /// For each effect, when the first *newer* version of its cell is forced.
-    newer_forced_at: Vec<Seq>,
-    /// For each effect, whether it is a link of the chain of metadata; empty if the model has none.
-    links: Vec<bool>,
+    forced: Arc<Forced>,
+    /// For each effect, whether it is a link of the chain of metadata; none if the model has no chain.
+    links: Option<Arc<[bool]>>,
     /// For each op, the first one from which on a log may hold its metadata alone; empty if the model has no such log.
     logged_from: Vec<Seq>,
 }
@@ -78,27 +78,28 @@ pub struct Crashes<'t> {
 impl<'t> Crashes<'t> {
     /// Works out what the sync calls of the trace force under the model.
     pub fn new(trace: &'t Trace, model: &'t Model) -> Self {
-        let forced_at = model::forced_at(trace, model);
-        let mut newer_forced_at = vec![NEVER; forced_at.len()];
-        for cell in (0..trace.cell_count() as u32).map(CellId) {
-            let mut first = NEVER;
-            for effect in trace.versions(cell).iter().rev() {
-                newer_forced_at[effect.0 as usize] = first;
-                first = first.min(forced_at[effect.0 as usize]);
-            }
-        }
-        let effects = (0..trace.effects().len() as u32).map(EffectId);
+        Self::under(&mut SyncIndex::new(trace), model)
+    }
+
+    /// The same, for who asks about several models.
+    pub fn under(index: &mut SyncIndex<'t>, model: &'t Model) -> Self {
+        let trace = index.trace();
         let links = match model.order {
-            Order::Free => Vec::new(),
-            Order::Chain => effects.map(|effect| model.chains(trace, effect)).collect(),
+            Order::Free => None,
+            Order::Chain => Some(index.links()),
         };
         let logged_from = if model.logs { logged_from(trace) } else { Vec::new() };
-        Self { trace, model, forced_at, newer_forced_at, links, logged_from }
+        Self { trace, model, forced: index.forced(model), links, logged_from }
+    }
+
+    /// Whether it was found out that the same is forced as in these: of models of one index, one after the other.
+    pub fn force_the_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.forced, &other.forced)
     }
 
     /// Whether an effect is a link of the chain of metadata, where the model has one.
     pub fn is_link(&self, effect: EffectId) -> bool {
-        self.links.get(effect.0 as usize).is_some_and(|links| *links)
+        self.links.as_ref().is_some_and(|links| links[effect.0 as usize])
     }
 
     /// From which crash point on a link may survive without the chain before it.
@@ -118,18 +119,18 @@ impl<'t> Crashes<'t> {
 
     /// The op at whose return the effect was forced, or [`NEVER`].
     pub fn forced_at(&self, effect: EffectId) -> Seq {
-        self.forced_at[effect.0 as usize]
+        self.forced.at[effect.0 as usize]
     }
 
     /// The crash points at which the pin alone does not contradict what is forced. Outside of it the pin is
     /// infeasible; inside, [`Crashes::feasible`] decides.
     pub fn window(&self, (cell, version): Pin) -> Window {
         let (lo, newer) = match version {
-            Some(effect) => (self.trace.effect(effect).seq, self.newer_forced_at[effect.0 as usize]),
+            Some(effect) => (self.trace.effect(effect).seq, self.forced.newer_at[effect.0 as usize]),
             None => match self.trace.versions(cell).first() {
                 Some(first) => {
                     let at = first.0 as usize;
-                    (0, self.forced_at[at].min(self.newer_forced_at[at]))
+                    (0, self.forced.at[at].min(self.forced.newer_at[at]))
                 }
                 None => (0, NEVER),
             },
@@ -228,7 +229,7 @@ impl<'t> Crashes<'t> {
                 into.extend(text.iter().flat_map(|id| self.trace.versions(*id)).copied());
             }
             (_, Value::Entry(None)) => {}
-            _ if self.links.is_empty() || self.is_link(id) => {}
+            _ if self.links.is_none() || self.is_link(id) => {}
             (Cell::Block(..), _) => {
                 // A truncation before it: these blocks are new ones.
                 let before = self.before(id);

@@ -23,7 +23,7 @@ pub use cell::{BLOCK_BYTES, Birth, Cell, Ino, Kind, Name, ROOT, Value};
 pub use crash::{CrashState, Crashes, Pin, Window};
 pub use disk::Disk;
 pub use fs::{Caller, Errno, Fs, FsResult, Full, Limits};
-pub use model::{FILE_SYSTEMS, MODELS, Model, POSIX};
+pub use model::{FILE_SYSTEMS, MODELS, Model, POSIX, SyncIndex};
 pub use store::{BlockStore, ContentBytes};
 pub use trace::{CellId, EffectId, Mark, MarkKind, Op, OpKind, Seq, SyncScope, Trace};
 pub use view::View;

@@ -7,6 +7,7 @@
 mod forcing;
 mod mutations;
 mod profiles;
+mod sync_index;
 
 use std::fmt;
 
@@ -16,6 +17,8 @@ use crate::trace::{EffectId, OpKind, SyncScope, Trace};
 pub use forcing::{NEVER, forced_at};
 pub use mutations::{Mutation, mutations};
 pub use profiles::{BTRFS, EXT4_ORDERED, FILE_SYSTEMS, LYING_DISK, MODELS, POSIX, PROCESS_KILL, XFS};
+pub(crate) use sync_index::Forced;
+pub use sync_index::SyncIndex;
 
 /// Which cells a sync call of an inode forces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,23 +143,9 @@ impl Model {
         MODELS.into_iter().find(|model| model.name == name)
     }
 
-    /// Whether an effect is a link of the chain of metadata. A length that shrinks is, and the blocks that it cuts off: they
-    /// are gone in the same op. One that grows is not, nor is anything that holds bytes.
-    pub(crate) fn chains(&self, trace: &Trace, id: EffectId) -> bool {
-        if self.order == Order::Free {
-            return false;
-        }
-        let effect = trace.effect(id);
-        let cut_to = match trace.ops()[effect.seq as usize].kind {
-            OpKind::Truncate { size, .. } => Some(size),
-            _ => None,
-        };
-        match (trace.cell(effect.cell), &effect.value) {
-            (Cell::Block(_, n), _) => cut_to.is_some_and(|size| n * BLOCK_BYTES >= size),
-            (Cell::Size(_), Value::Size(size)) => size_before(trace, id) > *size,
-            (Cell::Size(_), _) => false,
-            _ => true,
-        }
+    /// Whether an effect is a link of the chain of metadata.
+    fn chains(&self, trace: &Trace, id: EffectId) -> bool {
+        self.order == Order::Chain && is_link(trace, id)
     }
 
     /// The rule that allows an effect to be lost; `overtaken`: though something of an op after it survived. Every model has
@@ -208,6 +197,21 @@ impl fmt::Display for Model {
     }
 }
 
+/// Whether an effect is a link of the chain of metadata where there is one. A length that shrinks is, and the blocks that it
+/// cuts off: they are gone in the same op. One that grows is not, nor is anything that holds bytes.
+pub(crate) fn is_link(trace: &Trace, id: EffectId) -> bool {
+    let effect = trace.effect(id);
+    match (trace.cell(effect.cell), &effect.value) {
+        (Cell::Block(_, n), _) => match trace.ops()[effect.seq as usize].kind {
+            OpKind::Truncate { size, .. } => n * BLOCK_BYTES >= size,
+            _ => false,
+        },
+        (Cell::Size(_), Value::Size(size)) => size_before(trace, id) > *size,
+        (Cell::Size(_), _) => false,
+        _ => true,
+    }
+}
+
 /// The length that a file had before an effect that changes it.
 pub(crate) fn size_before(trace: &Trace, id: EffectId) -> u64 {
     let versions = trace.versions(trace.effect(id).cell);
@@ -215,19 +219,5 @@ pub(crate) fn size_before(trace: &Trace, id: EffectId) -> u64 {
     match before.map(|at| &trace.effect(versions[at]).value) {
         Some(Value::Size(size)) => *size,
         _ => 0,
-    }
-}
-
-impl Forces {
-    /// Whether a cell of the inode that the call names is among what it forces by itself.
-    fn covers(self, cell: &Cell) -> bool {
-        match cell {
-            Cell::Inode(_) => self.inode,
-            Cell::Block(..) => self.data,
-            Cell::Size(_) => self.size,
-            Cell::Mode(_) | Cell::Owner(_) | Cell::Xattr(..) => self.attributes,
-            Cell::Entry(..) => self.entries,
-            Cell::Target(_) => false,
-        }
     }
 }

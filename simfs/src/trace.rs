@@ -48,6 +48,16 @@ pub enum SyncScope {
     All,
 }
 
+impl SyncScope {
+    /// The inode that is named, if it is not the whole disk.
+    pub fn ino(self) -> Option<Ino> {
+        match self {
+            Self::File(ino) | Self::FileData(ino) | Self::Dir(ino) => Some(ino),
+            Self::All => None,
+        }
+    }
+}
+
 /// What an op did, in terms that can be told to a person. The effects say exactly what changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpKind {

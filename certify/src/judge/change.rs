@@ -87,7 +87,7 @@ impl<'g> Search<'g> {
         match &golden.body {
             Body::Dir { .. } if depth >= MAX_DEPTH => {}
             Body::Dir { entries, .. } => {
-                for (cell, child) in beside(self.trace, ino, entries) {
+                for (_, cell, child) in beside(self.trace, ino, entries) {
                     end = match child {
                         Some(child) => self.entry(cell, child, depth, from, end),
                         None if self.extra_allowed => end,

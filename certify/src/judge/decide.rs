@@ -141,12 +141,12 @@ impl fmt::Display for Wrong {
 }
 
 /// Where a comparison is.
-struct At<'p> {
-    path: &'p mut Vec<Name>,
+struct At<'p, 'n> {
+    path: &'p mut Vec<&'n Name>,
     pins: &'p mut Vec<Pin>,
 }
 
-impl Comparison<'_> {
+impl<'a> Comparison<'a> {
     /// A crash state within `window` in which all `pins` hold and the tree at `ino` is not `golden`. `doubt` is that of
     /// the same golden tree.
     pub(crate) fn find(
@@ -171,14 +171,17 @@ impl Comparison<'_> {
         doubt
     }
 
-    fn node(
+    fn node<'n>(
         &self,
         ino: Ino,
-        golden: &Golden,
-        at: &mut At<'_>,
+        golden: &'n Golden,
+        at: &mut At<'_, 'n>,
         mut purpose: Purpose<'_>,
         window: Window,
-    ) -> Option<Broken> {
+    ) -> Option<Broken>
+    where
+        'a: 'n,
+    {
         if let (Purpose::Ask(Some(doubt)), Body::Dir { .. }) = (&purpose, &golden.body)
             && !doubt.windows.meets(window)
         {
@@ -201,7 +204,7 @@ impl Comparison<'_> {
     fn birth(
         &self,
         ino: Ino,
-        at: &At<'_>,
+        at: &At<'_, '_>,
         purpose: &mut Purpose<'_>,
         window: Window,
     ) -> Result<Option<(Birth, Pin, Window)>, Broken> {
@@ -223,15 +226,18 @@ impl Comparison<'_> {
         Ok(exists)
     }
 
-    fn value(
+    fn value<'n>(
         &self,
         ino: Ino,
         birth: Birth,
-        golden: &Golden,
-        at: &mut At<'_>,
+        golden: &'n Golden,
+        at: &mut At<'_, 'n>,
         purpose: &mut Purpose<'_>,
         window: Window,
-    ) -> Option<Broken> {
+    ) -> Option<Broken>
+    where
+        'a: 'n,
+    {
         if golden.body.kind() != birth.kind {
             return self.wrong(None, Wrong::OtherType, at, purpose, window);
         }
@@ -270,7 +276,7 @@ impl Comparison<'_> {
         ino: Ino,
         size: u64,
         golden: &[Arc<[u8]>],
-        at: &At<'_>,
+        at: &At<'_, '_>,
         purpose: &mut Purpose<'_>,
         window: Window,
     ) -> Option<Broken> {
@@ -289,26 +295,29 @@ impl Comparison<'_> {
         })
     }
 
-    fn entries(
+    fn entries<'n>(
         &self,
         dir: Ino,
-        golden: &BTreeMap<Name, Golden>,
-        at: &mut At<'_>,
+        golden: &'n BTreeMap<Name, Golden>,
+        at: &mut At<'_, 'n>,
         purpose: &mut Purpose<'_>,
         window: Window,
-    ) -> Option<Broken> {
+    ) -> Option<Broken>
+    where
+        'a: 'n,
+    {
         if at.path.len() >= MAX_DEPTH {
             return None;
         }
         let trace = self.crashes.trace();
-        let mut extra: Vec<CellId> = Vec::new();
-        let (mut names, mut nth) = (golden.keys(), 0);
-        for (cell, child) in beside(trace, dir, golden) {
+        let mut extra: Vec<(&Name, CellId)> = Vec::new();
+        let mut nth = 0;
+        for (name, cell, child) in beside(trace, dir, golden) {
             let Some(child) = child else {
-                extra.extend(cell);
+                extra.extend(cell.map(|cell| (name, cell)));
                 continue;
             };
-            at.path.extend(names.next().cloned());
+            at.path.push(name);
             let found = self.entry(cell, child, nth, at, purpose, window);
             if found.is_some() {
                 return found;
@@ -319,8 +328,7 @@ impl Comparison<'_> {
         if self.extra_allowed {
             return None;
         }
-        for cell in extra {
-            let Cell::Entry(_, name) = trace.cell(cell) else { continue };
+        for (name, cell) in extra {
             for (pin, window) in alternatives(self.crashes, cell, at.pins, window) {
                 let Some(Value::Entry(Some(child))) = pin.1.map(|e| &trace.effect(e).value) else { continue };
                 // An entry without its inode is nothing, so the inode is asked for too.
@@ -328,7 +336,7 @@ impl Comparison<'_> {
                 let Some(birth) = birth.and_then(|id| Some((id, Some(*trace.versions(id).first()?)))) else {
                     continue;
                 };
-                at.path.push(name.clone());
+                at.path.push(name);
                 let pushed = push(at.pins, birth);
                 let found = self.wrong(Some(pin), Wrong::Extra, at, purpose, window);
                 if found.is_some() {
@@ -344,15 +352,18 @@ impl Comparison<'_> {
     }
 
     /// A name that should stand for `child`, which is the `nth` golden directory if it is one.
-    fn entry(
+    fn entry<'n>(
         &self,
         cell: Option<CellId>,
-        child: &Golden,
+        child: &'n Golden,
         nth: usize,
-        at: &mut At<'_>,
+        at: &mut At<'_, 'n>,
         purpose: &mut Purpose<'_>,
         window: Window,
-    ) -> Option<Broken> {
+    ) -> Option<Broken>
+    where
+        'a: 'n,
+    {
         let trace = self.crashes.trace();
         let is_dir = child.body.kind() == Kind::Dir;
         if is_dir {
@@ -383,15 +394,18 @@ impl Comparison<'_> {
     }
 
     /// An inode that a name of `child` can stand for.
-    fn named(
+    fn named<'n>(
         &self,
         ino: Ino,
-        child: &Golden,
+        child: &'n Golden,
         nth: Option<usize>,
-        at: &mut At<'_>,
+        at: &mut At<'_, 'n>,
         purpose: &mut Purpose<'_>,
         window: Window,
-    ) -> Option<Broken> {
+    ) -> Option<Broken>
+    where
+        'a: 'n,
+    {
         let Some(nth) = nth else { return self.node(ino, child, at, purpose.again(), window) };
         if ino == child.ino {
             let found = self.node(ino, child, at, purpose.below(nth), window);
@@ -415,7 +429,7 @@ impl Comparison<'_> {
     fn cell(
         &self,
         cell: &Cell,
-        at: &At<'_>,
+        at: &At<'_, '_>,
         purpose: &mut Purpose<'_>,
         window: Window,
         wrong: impl Fn(Option<&Value>) -> Option<Wrong>,
@@ -435,7 +449,7 @@ impl Comparison<'_> {
         &self,
         pin: Option<Pin>,
         what: Wrong,
-        at: &At<'_>,
+        at: &At<'_, '_>,
         purpose: &mut Purpose<'_>,
         window: Window,
     ) -> Option<Broken> {

@@ -171,30 +171,22 @@ pub(crate) fn beside<'a>(
     trace: &'a Trace,
     dir: Ino,
     golden: &'a BTreeMap<Name, Golden>,
-) -> impl Iterator<Item = (Option<CellId>, Option<&'a Golden>)> {
+) -> impl Iterator<Item = (&'a Name, Option<CellId>, Option<&'a Golden>)> {
     let mut held = trace.names(dir).peekable();
     let mut should = golden.iter().peekable();
-    std::iter::from_fn(move || match (held.peek(), should.peek()) {
-        (Some((is, cell)), Some((name, node))) => Some(match is.cmp(name) {
-            Ordering::Less => {
-                let cell = *cell;
-                held.next();
-                (Some(cell), None)
-            }
-            Ordering::Greater => {
-                let node = *node;
-                should.next();
-                (None, Some(node))
-            }
-            Ordering::Equal => {
-                let both = (Some(*cell), Some(*node));
-                held.next();
-                should.next();
-                both
-            }
-        }),
-        (Some(_), None) => held.next().map(|(_, cell)| (Some(cell), None)),
-        (None, _) => should.next().map(|(_, node)| (None, Some(node))),
+    std::iter::from_fn(move || {
+        let order = match (held.peek(), should.peek()) {
+            // A golden tree has its names from the trace. Then they need not be read.
+            (Some((is, _)), Some((name, _))) if Arc::ptr_eq(is, name) => Ordering::Equal,
+            (Some((is, _)), Some((name, _))) => is.cmp(name),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return None,
+        };
+        let held = held.next_if(|_| order.is_le());
+        let should = should.next_if(|_| order.is_ge());
+        let name = held.map(|(name, _)| name).or(should.map(|(name, _)| name))?;
+        Some((name, held.map(|(_, cell)| cell), should.map(|(_, node)| node)))
     })
 }
 

@@ -24,7 +24,7 @@ mod walk;
 pub(crate) mod words;
 
 use serde::Serialize;
-use simfs::{CrashState, Crashes, EffectId, MarkKind, Model, Name, POSIX, Trace, View};
+use simfs::{CrashState, Crashes, EffectId, MarkKind, Model, Name, POSIX, SyncIndex, Trace, View};
 
 pub use expect::{Adds, Expect};
 pub use explain::explain;
@@ -197,7 +197,7 @@ pub struct Counterexample {
     pub kept: Vec<u32>,
     /// What it breaks on that was lost.
     pub lost: Vec<u32>,
-    /// What replays it, if it was told to people.
+    /// What replays it, if it was told to people; of a further run, the disk that it began with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
@@ -308,14 +308,6 @@ impl Row {
         contained.or_else(|| self.crash.iter().find(broken))
     }
 
-    /// What replays the counterexample that is told, if there is one.
-    pub fn token(&self) -> Option<&str> {
-        match &self.told()?.verdict {
-            Verdict::Broken(found) => found.token.as_deref(),
-            _ => None,
-        }
-    }
-
     /// The verdict over the crash states of a model.
     pub fn under(&self, model: &str) -> Option<&Verdict> {
         self.crash.iter().find(|crash| crash.model == model).map(|crash| &crash.verdict)
@@ -405,6 +397,14 @@ impl Judgement {
         self.tried.extend(tried);
     }
 
+    /// What replays the first counterexample that was told with a token.
+    pub fn token(&self) -> Option<&str> {
+        self.rows.iter().flat_map(Row::verdicts).find_map(|verdict| match verdict {
+            Verdict::Broken(found) => found.token.as_deref(),
+            _ => None,
+        })
+    }
+
     /// Whether some verdict has this word.
     pub fn any(&self, test: impl Fn(&Verdict) -> bool) -> bool {
         self.rows.iter().flat_map(Row::verdicts).any(test)
@@ -466,15 +466,19 @@ pub fn judge_with_readers(
     });
     let mut rows = Vec::from(rows);
     // One model after the other: what is known about the crash states of one is large.
+    let mut index = SyncIndex::new(trace);
+    let mut before: Option<(Crashes<'_>, power::Doubts)> = None;
     for model in models {
-        let crashes = Crashes::new(trace, model);
+        let crashes = Crashes::under(&mut index, model);
+        let known = before.take().filter(|(others, _)| crashes.force_the_same(others));
+        let doubts = known.map_or_else(|| power::Doubts::new(&history), |(_, doubts)| doubts);
         let power = power::Power {
             crashes: &crashes,
             scenario,
             history: &history,
             protected: &protected,
             shared: shared.as_ref(),
-            doubts: power::Doubts::new(&history),
+            doubts: &doubts,
         };
         for row in rows.iter_mut().filter(|row| row.promise.is_about_crash_states()) {
             let found = power.judge(row.promise);
@@ -485,6 +489,7 @@ pub fn judge_with_readers(
             let verdict = verdict_of(found, excuse, blind.as_ref());
             row.crash.push(UnderModel { model: model.name, verdict });
         }
+        before = Some((crashes, doubts));
     }
     Judgement {
         models: models.iter().map(|model| model.name).collect(),
@@ -516,7 +521,7 @@ fn crash_counterexample(
         history: &history,
         protected: &protect::protected(&history, scenario.keep, trace.last()),
         shared: shared.as_ref(),
-        doubts: power::Doubts::new(&history),
+        doubts: &power::Doubts::new(&history),
     };
     power.judge(promise)
 }

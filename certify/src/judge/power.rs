@@ -28,10 +28,11 @@ pub(crate) struct Power<'a> {
     pub(crate) history: &'a History,
     pub(crate) protected: &'a [Protected],
     pub(crate) shared: Option<&'a Golden>,
-    pub(crate) doubts: Doubts,
+    pub(crate) doubts: &'a Doubts,
 }
 
-/// For each release, when anything in it could be wrong. Worked out when it is first asked for.
+/// For each release, when anything in it could be wrong. Worked out when it is first asked for. That depends on what is
+/// forced alone, so models that force the same can share it.
 pub(crate) struct Doubts(Vec<OnceCell<Doubt>>);
 
 impl Doubts {

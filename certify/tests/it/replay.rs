@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cutover_certify::tree;
+use cutover_certify::replay::Token;
+use cutover_certify::{trace_file, tree};
 use serde_json::Value;
-use simfs::BlockStore;
+use simfs::model::PROCESS_KILL;
+use simfs::{BlockStore, CrashState, POSIX};
 
 fn trace(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/traces/{name}.cutover-trace"))
@@ -248,9 +251,9 @@ fn a_token_that_does_not_fit() {
         replaced.replace(other.to_str().unwrap(), "OTHER").replace(home.path().to_str().unwrap(), "HOME");
     insta::assert_snapshot!(replaced, @r"
     exit 2: error: this is no token of a counterexample, or not all of it
-    hint: copy all of it from the line `replay it:` of the report
+    hint: copy all of it from the report: what stands there after `cutover-certify replay`
     exit 2: error: this is no token of a counterexample, or not all of it
-    hint: copy all of it from the line `replay it:` of the report
+    hint: copy all of it from the report: what stands there after `cutover-certify replay`
     exit 2: error: the trace of this token is not kept any more: there is no HOME/.local/state/cutover-certify/TRACE.cutover-trace
     hint: name the trace file with --trace, if you have it; `--record FILE` keeps one
     exit 2: error: the token is of another trace than OTHER
@@ -259,6 +262,50 @@ fn a_token_that_does_not_fit() {
     hint: name a directory that does not exist yet, or is empty
     ");
     assert_eq!(fs::read_dir(&full).unwrap().count(), 1);
+}
+
+/// What a further run began with is told as that, and the same token is of no counterexample.
+#[test]
+fn a_token_of_the_disk_that_a_run_began_with() {
+    let home = tempfile::tempdir().unwrap();
+    let file = trace("correct");
+    let recorded = trace_file::read(fs::File::open(&file).map(BufReader::new).unwrap(), u64::MAX).unwrap();
+    let history = &recorded.histories[0];
+    let began = |model, state| Token::of_run(&history.trace, model, state).told().unwrap();
+    let at = |at| CrashState { at, ..CrashState::default() };
+    let mut shown = String::new();
+    for token in [began(&POSIX, at(20)), began(&PROCESS_KILL, at(20))] {
+        let (code, out, error) = certify(home.path(), &["replay", &token, "--trace", file.to_str().unwrap()]);
+        assert_eq!(code, Some(0), "{error}");
+        shown.push_str(&out);
+    }
+    insta::assert_snapshot!(shown, @r"
+    power loss after op 20 (mkdir /srv/app/releases/20240101000001/bin), under `posix`
+    this is the disk that the further run of the tool began with
+    `current` resolves to nothing
+    dir     0755          - /
+    dir     0755          - /app
+    after op 20 (mkdir /srv/app/releases/20240101000001/bin), with nothing lost
+    this is the disk that the further run of the tool began with
+    `current` resolves to nothing
+    dir     0755          - /
+    dir     0755          - /app
+    dir     0755          - /app/releases
+    dir     0755          - /app/releases/20240101000001
+    dir     0700          - /app/releases/20240101000001/bin
+    file    0644          4 /app/releases/20240101000001/caf\xe9 50%25\nx
+    dir     0755          - /app/releases/20240101000001/public
+    dir     0755          - /app/releases/20240101000001/public/empty
+    dir     0755          - /app/releases/20240101000001/public/img
+    file    0644          0 /app/releases/20240101000001/public/img/none
+    file    0644         17 /app/releases/20240101000001/public/index.html
+    file    0644         16 /app/releases/20240101000001/public/robots.txt
+    file    0644      12003 /app/releases/20240101000001/sparse
+    symlink ----         17 /app/releases/20240101000001/start -> public/index.html
+    ");
+    let same = Token::new(&history.trace, &POSIX, at(20)).to_string();
+    let (_, out, _) = certify(home.path(), &["replay", &same, "--trace", file.to_str().unwrap()]);
+    assert!(!out.contains("further run"), "{out}");
 }
 
 #[test]

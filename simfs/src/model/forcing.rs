@@ -1,11 +1,11 @@
 //! What the sync calls of a trace force under a model.
 
-use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::{Forces, Medium, Model, Order, Reach};
+use super::sync_index::{Call, Inodes, SyncIndex};
+use super::{Forces, Model, Order, Reach};
 use crate::cell::{Cell, Ino, Value};
-use crate::trace::{EffectId, OpKind, Seq, SyncScope, Trace};
+use crate::trace::{EffectId, Seq, Trace};
 
 /// Never: the op number of a sync that did not happen.
 pub const NEVER: Seq = Seq::MAX;
@@ -15,237 +15,205 @@ pub const NEVER: Seq = Seq::MAX;
 /// Linear in the trace plus the work that the sync calls themselves ask for: an effect is looked at again only by
 /// sync calls that cover its inode.
 pub fn forced_at(trace: &Trace, model: &Model) -> Vec<Seq> {
-    let effects = trace.effects().iter();
-    match model.medium {
-        Medium::Honest => Forcing::new(trace, model).run(),
-        Medium::Lying => effects.map(|effect| if effect.seq == 0 { 0 } else { NEVER }).collect(),
-        Medium::Lasting => effects.map(|effect| effect.seq).collect(),
-    }
+    SyncIndex::new(trace).forced_at(model)
 }
 
-/// An effect's state on the way to the disk.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Dirty,
-    Forced(Seq),
-    /// A failed sync covered it.
-    Lost,
+/// How far sync calls have come with the effects of one inode.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    /// How many they have looked at.
+    seen: u32,
+    /// How many of those they did not cover, and may still be dirty: they stand first, oldest first.
+    left: u32,
 }
 
-/// What was done to one inode. Most have few effects, and there are as many inodes as files: none allocates for those.
-#[derive(Default)]
-struct Dirty {
-    /// Its effects, oldest first.
-    all: SmallVec<[EffectId; 4]>,
-    /// How many of them a sync call has looked at.
-    seen: usize,
-    /// Those among them that it did not cover and that may still be dirty, oldest first.
-    left: SmallVec<[EffectId; 2]>,
-    /// Where a call reaches along the chain of metadata up to the last change: the ops that changed its metadata or gave it a name, in order.
-    changes: SmallVec<[Seq; 2]>,
-}
-
-struct Forcing<'t> {
+/// Goes through the sync calls under one model.
+pub(super) struct Forcing<'i, 't> {
     trace: &'t Trace,
-    model: &'t Model,
-    fate: Vec<Fate>,
-    /// The effects of each inode that some sync call names alone.
-    dirty: FxHashMap<Ino, Dirty>,
+    model: &'i Model,
+    index: &'i SyncIndex<'t>,
+    links: &'i [bool],
+    /// By effect: when it was forced, or [`NEVER`].
+    at: Vec<Seq>,
+    /// By effect: whether a failed call has covered it before it was forced. Empty until one has.
+    lost: Vec<bool>,
+    /// What is in the lists of [`Inodes::own`], in another order.
+    own: Vec<u32>,
+    progress: Vec<Progress>,
     /// The effects below this one are all settled.
     settled: u32,
-    /// The links of the chain of metadata, if there is one, and how many of them a sync call has reached.
-    chain: Vec<EffectId>,
-    reached: usize,
-    /// The entries that name an inode, oldest first, where a model asks for names.
-    named: FxHashMap<Ino, SmallVec<[EffectId; 1]>>,
+    /// The links of the chain below this effect have been reached.
+    reached: u32,
 }
 
-impl<'t> Forcing<'t> {
-    fn new(trace: &'t Trace, model: &'t Model) -> Self {
-        let mut dirty: FxHashMap<Ino, Dirty> = FxHashMap::default();
-        for op in trace.ops() {
-            if let OpKind::Sync { scope, .. } = op.kind
-                && let SyncScope::File(ino) | SyncScope::FileData(ino) | SyncScope::Dir(ino) = scope
-            {
-                dirty.entry(ino).or_default();
-            }
+impl<'i, 't> Forcing<'i, 't> {
+    pub(super) fn new(index: &'i SyncIndex<'t>, model: &'i Model) -> Self {
+        let trace = index.trace;
+        let made = trace.ops()[0].effects.end;
+        let mut at = vec![NEVER; trace.effects().len()];
+        at[..made as usize].fill(0);
+        let inodes = index.inodes.as_ref();
+        Self {
+            trace,
+            model,
+            index,
+            links: index.links.as_deref().unwrap_or_default(),
+            at,
+            lost: Vec::new(),
+            own: inodes.map_or_else(Vec::new, |inodes| inodes.own.all.clone()),
+            progress: vec![Progress::default(); inodes.map_or(0, |inodes| inodes.slots.count())],
+            settled: made,
+            reached: made,
         }
-        let mut fate = vec![Fate::Dirty; trace.effects().len()];
-        let (mut chain, mut named) = (Vec::new(), FxHashMap::<Ino, SmallVec<[EffectId; 1]>>::default());
-        let calls = [model.fsync_file, model.fdatasync_file, model.fsync_dir];
-        let asks_for_changes = calls.iter().any(|forces| forces.reach == Reach::LastChange);
-        let asks_for_names = !dirty.is_empty() && (model.fsync_file.names || model.fdatasync_file.names);
-        for (at, effect) in trace.effects().iter().enumerate() {
-            let id = EffectId(at as u32);
-            if effect.seq == 0 {
-                fate[at] = Fate::Forced(0);
-            }
-            if dirty.is_empty() {
-                continue;
-            }
-            let cell = trace.cell(effect.cell);
-            let links = model.chains(trace, id);
-            if let Some(dirty) = dirty.get_mut(&cell.ino()) {
-                if effect.seq > 0 {
-                    dirty.all.push(id);
-                }
-                if links && asks_for_changes {
-                    dirty.changes.push(effect.seq);
-                }
-            }
-            if let Value::Entry(Some(child)) = effect.value {
-                if links
-                    && asks_for_changes
-                    && let Some(dirty) = dirty.get_mut(&child)
-                {
-                    dirty.changes.push(effect.seq);
-                }
-                if asks_for_names {
-                    named.entry(child).or_default().push(id);
-                }
-            }
-            if links && effect.seq > 0 {
-                chain.push(id);
-            }
-        }
-        let settled = trace.ops()[0].effects.end;
-        Self { trace, model, fate, dirty, settled, chain, reached: 0, named }
     }
 
-    fn run(mut self) -> Vec<Seq> {
-        let mut syncs: Vec<(Seq, Seq, SyncScope, bool)> = Vec::new();
-        for (seq, op) in self.trace.ops().iter().enumerate() {
-            if let OpKind::Sync { scope, returned, ok } = op.kind {
-                syncs.push((returned, seq as Seq, scope, ok));
-            }
-        }
-        // What a sync forces is durable when it returns, so the one that returned first settles first.
-        syncs.sort_by_key(|(returned, began, ..)| (*returned, *began));
-        for (returned, began, scope, ok) in syncs {
-            let fate = if ok { Fate::Forced(returned) } else { Fate::Lost };
-            let Some((ino, forces)) = self.model.forces(scope) else {
-                self.settle_all(began, fate);
+    pub(super) fn run(mut self) -> Vec<Seq> {
+        let index = self.index;
+        for call in &index.calls {
+            let Some((ino, forces)) = self.model.forces(call.scope) else {
+                self.settle_all(call);
                 continue;
             };
-            self.settle_inode(ino, began, fate, forces);
+            let Some(inodes) = &index.inodes else { continue };
+            let Some(slot) = inodes.slots.of(ino) else { continue };
+            self.settle_inode(inodes, slot, call, forces);
             // A call that failed covers no more than this.
-            if ok {
-                self.reach(ino, began, fate, forces.reach);
+            if call.ok {
+                self.reach(inodes, ino, slot, call, forces.reach);
                 if forces.names {
-                    self.settle_names(ino, began, fate);
+                    self.settle_names(inodes, ino, call);
                 }
             }
         }
-        let at = |fate| if let Fate::Forced(seq) = fate { seq } else { NEVER };
-        self.fate.into_iter().map(at).collect()
+        self.at
     }
 
-    fn settle_all(&mut self, began: Seq, fate: Fate) {
-        let end = self.trace.effects().partition_point(|effect| effect.seq < began) as u32;
-        for at in self.settled..end.max(self.settled) {
-            self.settle(EffectId(at), fate);
+    fn settle_all(&mut self, call: &Call) {
+        for id in self.settled..call.before {
+            self.settle(id, call);
         }
-        self.settled = self.settled.max(end);
+        self.settled = self.settled.max(call.before);
     }
 
-    fn settle(&mut self, effect: EffectId, fate: Fate) {
-        let now = &mut self.fate[effect.0 as usize];
-        if *now == Fate::Dirty {
-            *now = fate;
+    fn is_lost(&self, id: u32) -> bool {
+        self.lost.get(id as usize).is_some_and(|lost| *lost)
+    }
+
+    fn is_dirty(&self, id: u32) -> bool {
+        self.at[id as usize] == NEVER && !self.is_lost(id)
+    }
+
+    fn settle(&mut self, id: u32, call: &Call) {
+        if !self.is_dirty(id) {
+            return;
+        }
+        if call.ok {
+            self.at[id as usize] = call.returned;
+        } else {
+            self.lost.resize(self.at.len(), false);
+            self.lost[id as usize] = true;
         }
     }
 
-    fn settle_inode(&mut self, ino: Ino, began: Seq, fate: Fate, forces: Forces) {
-        let Some(mut dirty) = self.dirty.remove(&ino) else { return };
-        let trace = self.trace;
+    fn settle_inode(&mut self, inodes: &Inodes, slot: u32, call: &Call, forces: Forces) {
+        let (from, to) = inodes.own.range(slot);
+        let Progress { seen, left } = self.progress[slot as usize];
         // Each effect is looked at once, and again only while sync calls do not cover its kind of cell. Those that
         // were made after the call began wait for a later one.
-        let ready = dirty.all[dirty.seen..].partition_point(|id| trace.effect(*id).seq < began);
-        dirty.left.extend_from_slice(&dirty.all[dirty.seen..dirty.seen + ready]);
-        dirty.seen += ready;
-        dirty.left.retain(|id| {
-            let open = self.fate[id.0 as usize] == Fate::Dirty;
-            let effect = trace.effect(*id);
-            // A name that was settled with its file says nothing yet of what else there is to say about its child.
-            let names = !self.named.is_empty() && matches!(effect.value, Value::Entry(Some(_)));
-            if !open && !names {
-                return false;
+        let ready = self.own[from + seen as usize..to].partition_point(|id| *id < call.before) as u32;
+        let mut still_left = 0;
+        for nth in (0..left).chain(seen..seen + ready) {
+            let id = self.own[from + nth as usize];
+            if self.leaves(inodes, id, call, forces) {
+                self.own[from + still_left as usize] = id;
+                still_left += 1;
             }
-            // Calls are in the order of their returns: one that began earlier may come later.
-            if effect.seq >= began || !forces.covers(trace.cell(effect.cell)) {
-                return true;
-            }
-            if let Value::Entry(Some(child)) = effect.value {
-                self.settle_child(child, began, fate);
-            }
-            self.settle(*id, fate);
-            false
-        });
-        // A later call asks for the rest, and, of a chain, for the last change.
-        if dirty.seen < dirty.all.len() || !dirty.left.is_empty() || !dirty.changes.is_empty() {
-            self.dirty.insert(ino, dirty);
         }
+        self.progress[slot as usize] = Progress { seen: seen + ready, left: still_left };
+    }
+
+    /// Settles an effect if the call covers it, and tells whether a later call of its inode has to look at it again.
+    fn leaves(&mut self, inodes: &Inodes, id: u32, call: &Call, forces: Forces) -> bool {
+        let kind = inodes.kinds[id as usize];
+        let child = inodes.named_by(self.trace, id);
+        // A name that was settled with its file says nothing yet of what else there is to say about its child.
+        let names = self.model.fsync_file.names || self.model.fdatasync_file.names;
+        let is_open = self.is_dirty(id) || (names && child.is_some());
+        if !is_open {
+            return false;
+        }
+        // Calls are in the order of their returns: one that began earlier may come later.
+        if id >= call.before || forces.kinds() & kind == 0 {
+            return true;
+        }
+        if let Some(child) = child {
+            self.settle_child(child, call);
+        }
+        self.settle(id, call);
+        false
     }
 
     /// Forces the chain of metadata as far as an inode's sync call reaches.
-    fn reach(&mut self, ino: Ino, began: Seq, fate: Fate, reach: Reach) {
+    fn reach(&mut self, inodes: &Inodes, ino: Ino, slot: u32, call: &Call, reach: Reach) {
         if self.model.order == Order::Free {
             return;
         }
         let until = match reach {
             Reach::Own => None,
-            Reach::Birth => self.birth(ino).map(|birth| self.trace.effect(birth).seq),
-            Reach::LastChange => self.last_change(ino, began),
-        };
-        let Some(until) = until.filter(|until| *until < began) else { return };
-        while let Some(next) = self.chain.get(self.reached).copied() {
-            if self.trace.effect(next).seq > until {
-                break;
+            Reach::Birth => self.birth(ino),
+            Reach::LastChange => {
+                let changes = inodes.changes.as_ref().map_or(&[][..], |changes| changes.of(slot));
+                changes[..changes.partition_point(|id| *id < call.before)].last().copied()
             }
-            self.reached += 1;
-            self.settle_along(next, fate);
+        };
+        let Some(until) = until.filter(|until| *until < call.before) else { return };
+        // Each op whole.
+        let end = self.trace.ops()[self.trace.effect(EffectId(until)).seq as usize].effects.end;
+        for id in self.reached..end {
+            if self.links[id as usize] {
+                self.settle_along(id, call);
+            }
         }
+        self.reached = self.reached.max(end);
     }
 
-    fn last_change(&self, ino: Ino, began: Seq) -> Option<Seq> {
-        let changes = &self.dirty.get(&ino)?.changes;
-        changes[..changes.partition_point(|at| *at < began)].last().copied()
-    }
-
-    fn birth(&self, ino: Ino) -> Option<EffectId> {
-        self.trace.versions(self.trace.cell_id(&Cell::Inode(ino))?).first().copied()
+    fn birth(&self, ino: Ino) -> Option<u32> {
+        let versions = self.trace.versions(self.trace.cell_id(&Cell::Inode(ino))?);
+        versions.first().map(|id| id.0)
     }
 
     /// Forces what a call covers beyond its own inode. A name whose inode a failed call has lost is left alone: that
     /// would say more than `posix` does of the inode's existence.
-    fn settle_along(&mut self, id: EffectId, fate: Fate) {
-        if let Value::Entry(Some(child)) = self.trace.effect(id).value
-            && self.birth(child).is_some_and(|birth| self.fate[birth.0 as usize] == Fate::Lost)
+    fn settle_along(&mut self, id: u32, call: &Call) {
+        if !self.lost.is_empty()
+            && let Value::Entry(Some(child)) = self.trace.effect(EffectId(id)).value
+            && self.birth(child).is_some_and(|birth| self.is_lost(birth))
         {
             return;
         }
-        self.settle(id, fate);
+        self.settle(id, call);
     }
 
     /// Forces the names of an inode, and that what they lead through exists.
-    fn settle_names(&mut self, ino: Ino, began: Seq, fate: Fate) {
+    fn settle_names(&mut self, inodes: &Inodes, ino: Ino, call: &Call) {
+        let Some(named) = &inodes.named else { return };
         let (mut above, mut todo) = (SmallVec::<[Ino; 16]>::new(), SmallVec::<[Ino; 16]>::from_slice(&[ino]));
         while let Some(at) = todo.pop() {
             let birth = self.birth(at);
-            let made_in = birth.map(|birth| self.trace.effect(birth).seq);
+            let made_in = birth.map(|birth| self.trace.effect(EffectId(birth)).seq);
             if at != ino
                 && let Some(birth) = birth
             {
-                self.settle(birth, fate);
+                self.settle(birth, call);
             }
-            let Some(names) = self.named.get(&at) else { continue };
-            for id in names.clone() {
-                let effect = self.trace.effect(id);
+            let Some(slot) = inodes.slots.of(at) else { continue };
+            for id in named.of(slot) {
+                let effect = self.trace.effect(EffectId(*id));
                 // Of the directories above, a later name is not logged with the file.
-                if !self.is_newest(id, began) || (at != ino && made_in != Some(effect.seq)) {
+                if !self.is_newest(*id, call) || (at != ino && made_in != Some(effect.seq)) {
                     continue;
                 }
-                self.settle_along(id, fate);
+                self.settle_along(*id, call);
                 let dir = self.trace.cell(effect.cell).ino();
                 if !above.contains(&dir) {
                     above.push(dir);
@@ -256,20 +224,16 @@ impl<'t> Forcing<'t> {
     }
 
     /// Whether an effect is what its cell held when a call began.
-    fn is_newest(&self, id: EffectId, began: Seq) -> bool {
-        let versions = self.trace.versions(self.trace.effect(id).cell);
-        let issued = versions.partition_point(|version| self.trace.effect(*version).seq < began);
-        versions[..issued].last() == Some(&id)
+    fn is_newest(&self, id: u32, call: &Call) -> bool {
+        id < call.before && self.index.next[id as usize] >= call.before
     }
 
     /// A directory's sync also covers that its children exist, and what its symlinks say.
-    fn settle_child(&mut self, child: Ino, began: Seq, fate: Fate) {
+    fn settle_child(&mut self, child: Ino, call: &Call) {
         for cell in [Cell::Inode(child), Cell::Target(child)] {
-            let Some(id) = self.trace.cell_id(&cell) else { continue };
-            for effect in self.trace.versions(id) {
-                if self.trace.effect(*effect).seq < began {
-                    self.settle(*effect, fate);
-                }
+            let Some(cell) = self.trace.cell_id(&cell) else { continue };
+            for id in self.trace.versions(cell).iter().filter(|id| id.0 < call.before) {
+                self.settle(id.0, call);
             }
         }
     }
@@ -280,6 +244,7 @@ mod tests {
     use super::*;
     use crate::fs::Fs;
     use crate::model::POSIX;
+    use crate::trace::SyncScope;
 
     #[test]
     fn what_one_call_leaves_the_next_one_forces() {

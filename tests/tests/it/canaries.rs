@@ -22,11 +22,12 @@ struct Case<'a> {
     small_app: bool,
     shared: &'a str,
     as_in_header: bool,
+    leaves: &'a str,
 }
 
 /// A script, with the bundled application and no options.
 fn script(script: &str) -> Case<'_> {
-    Case { script, needs: &[], options: &[], small_app: false, shared: "", as_in_header: true }
+    Case { script, needs: &[], options: &[], small_app: false, shared: "", as_in_header: true, leaves: "" }
 }
 
 impl<'a> Case<'a> {
@@ -55,6 +56,11 @@ impl<'a> Case<'a> {
         Self { as_in_header: false, ..self }
     }
 
+    /// What lies, below the deploy path, on the disk that its first broken run began with.
+    fn leaves(self, leaves: &'a str) -> Self {
+        Self { leaves, ..self }
+    }
+
     /// What is not proved about it, or all that is if nothing is broken: a line for each verdict and kind of states. None
     /// if this machine cannot run it.
     fn verdicts(self) -> Option<String> {
@@ -77,6 +83,19 @@ impl<'a> Case<'a> {
         if self.as_in_header {
             let header = expected(self.script);
             assert_eq!(with_verdict(&judgement, "broken"), header, "{}", room.show(&ran));
+        }
+        if !self.leaves.is_empty() {
+            let recoverable = row(&judgement, "recoverable");
+            let token = recoverable["runs"]["token"].as_str().unwrap_or_else(|| panic!("{recoverable:#}"));
+            let shown = room.run(room.certify().args(["replay", token]));
+            assert_eq!(shown.code, Some(0), "{}", room.show(&shown));
+            let shown = String::from_utf8(shown.stdout).unwrap();
+            assert!(
+                shown.contains("this is the disk that the further run of the tool began with\n"),
+                "{shown}"
+            );
+            let path = format!(" /app/{}", self.leaves);
+            assert!(shown.lines().any(|line| line.ends_with(&path)), "no{path} in {shown}{recoverable:#}");
         }
         let mut text = format!("exit code: {}\n", judgement["exit_status"]);
         let (recorded, traces) =
@@ -135,6 +154,10 @@ fn assert_short(judgement: &Value, script: &str) {
             assert!(ops.len() <= MOST_OPERATIONS, "{script}: {crash:#}");
         }
     }
+}
+
+fn row<'v>(judgement: &'v Value, promise: &str) -> &'v Value {
+    judgement["rows"].as_array().unwrap().iter().find(|row| row["promise"] == promise).unwrap()
 }
 
 /// The verdict of a row over the crash states of a model.
@@ -1100,7 +1123,7 @@ fn trying_a_failed_sync_again() {
 #[test]
 fn a_lock_that_outlives_its_holder() {
     let options = ["--keep", "3", "--recoveries", "24"];
-    if let Some(verdicts) = script("lock-leaks.sh").small_app().options(&options).verdicts() {
+    if let Some(verdicts) = script("lock-leaks.sh").small_app().options(&options).leaves("lock").verdicts() {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
         broken runs: recoverable
@@ -1114,7 +1137,8 @@ fn a_lock_that_outlives_its_holder() {
 #[test]
 fn a_sign_that_outlives_who_sets_the_host_up() {
     let options = ["--keep", "3", "--recoveries", "24", "--from-nothing"];
-    if let Some(verdicts) = script("setup-once.sh").small_app().options(&options).verdicts() {
+    if let Some(verdicts) = script("setup-once.sh").small_app().options(&options).leaves(".setup").verdicts()
+    {
         insta::assert_snapshot!(verdicts, @r"
         exit code: 1
         broken runs: recoverable

@@ -5,7 +5,9 @@ use crate::cell::{Birth, Kind, Name};
 use crate::crash::Crashes;
 use crate::crash::{Pin, Window};
 use crate::fs::{Caller, Fs, RenameHow};
-use crate::model::{EXT4_ORDERED, FILE_SYSTEMS, MODELS, Mutation, POSIX, XFS, forced_at, mutations};
+use crate::model::{
+    EXT4_ORDERED, FILE_SYSTEMS, MODELS, Model, Mutation, POSIX, SyncIndex, XFS, forced_at, mutations,
+};
 use crate::trace::{CellId, EffectId};
 use crate::view::View;
 use proptest::prelude::*;
@@ -264,6 +266,88 @@ proptest! {
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    /// Also for models that nobody has yet, whatever was asked of the index before.
+    #[test]
+    fn models_that_share_an_index_force_what_the_definition_does(steps in proptest::collection::vec(any_step(), 1..24)) {
+        let trace = trace_of(&steps);
+        let mutated: Vec<Model> = FILE_SYSTEMS.iter().flat_map(|model| mutations(model)).map(|found| found.model).collect();
+        let mut index = SyncIndex::new(&trace);
+        for model in mutated.iter().chain(MODELS).chain(mutated.iter().rev()) {
+            let crashes = Crashes::under(&mut index, model);
+            for k in 0..=trace.last() {
+                let here: Vec<bool> =
+                    (0..trace.effects().len() as u32).map(|id| crashes.forced_at(EffectId(id)) <= k).collect();
+                let expected = forced_by_definition(&trace, model, k);
+                prop_assert_eq!(&here, &expected, "{:?} at crash point {}", model, k);
+            }
+        }
+    }
+
+    /// Inodes are numbered one by one here, and a trace from elsewhere may do otherwise.
+    #[test]
+    fn how_inodes_are_numbered_changes_nothing(
+        steps in proptest::collection::vec(any_step(), 1..24),
+        factor in select(vec![3, 1_000_003, u64::MAX / 64]),
+    ) {
+        let trace = trace_of(&steps);
+        let other = renumbered(&trace, |ino| if ino == crate::ROOT { ino } else { Ino(ino.0 * factor) });
+        for model in FILE_SYSTEMS {
+            prop_assert_eq!(forced_at(&other, model), forced_at(&trace, model), "{}", model.name);
+        }
+    }
+}
+
+/// The same trace with other numbers.
+fn renumbered(trace: &Trace, number: impl Fn(Ino) -> Ino) -> Trace {
+    let effects = |op: &crate::trace::Op| -> Vec<(Cell, Value)> {
+        let effects = &trace.effects()[op.effects.start as usize..op.effects.end as usize];
+        effects
+            .iter()
+            .map(|effect| {
+                let cell = match trace.cell(effect.cell).clone() {
+                    Cell::Inode(ino) => Cell::Inode(number(ino)),
+                    Cell::Target(ino) => Cell::Target(number(ino)),
+                    Cell::Entry(ino, name) => Cell::Entry(number(ino), name),
+                    Cell::Block(ino, n) => Cell::Block(number(ino), n),
+                    Cell::Size(ino) => Cell::Size(number(ino)),
+                    Cell::Mode(ino) => Cell::Mode(number(ino)),
+                    Cell::Owner(ino) => Cell::Owner(number(ino)),
+                    Cell::Xattr(ino, name) => Cell::Xattr(number(ino), name),
+                };
+                let value = match effect.value.clone() {
+                    Value::Entry(child) => Value::Entry(child.map(&number)),
+                    value => value,
+                };
+                (cell, value)
+            })
+            .collect()
+    };
+    let mut other = Trace::new();
+    for (cell, value) in effects(&trace.ops()[0]) {
+        other.push_initial(cell, value);
+    }
+    for op in &trace.ops()[1..] {
+        let kind = match op.kind.clone() {
+            OpKind::Sync { scope, returned, ok } => {
+                let scope = match scope {
+                    SyncScope::File(ino) => SyncScope::File(number(ino)),
+                    SyncScope::FileData(ino) => SyncScope::FileData(number(ino)),
+                    SyncScope::Dir(ino) => SyncScope::Dir(number(ino)),
+                    SyncScope::All => scope,
+                };
+                OpKind::Sync { scope, returned, ok }
+            }
+            // Nothing else that an op says of itself forces anything or is forced.
+            kind => kind,
+        };
+        other.push(kind, effects(op));
+    }
+    other
 }
 
 /// Whether some state of a file system is none of a model, in random traces from one seed.
