@@ -6,6 +6,7 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use simfs::fault::{Hit, Schedule};
@@ -19,6 +20,9 @@ use crate::tree::show;
 
 /// The most lines of a tool's output that a counterexample quotes.
 const QUOTED_LINES: usize = 8;
+
+/// How long what a killed client has left running may take to die. What a tool has put into the background does not.
+const KILLED: Duration = Duration::from_secs(1);
 
 /// What all further runs of a subject have in common.
 pub struct Reruns<'a> {
@@ -135,6 +139,10 @@ impl Reruns<'_> {
             let acknowledges = self.plan.reports.acknowledges && step.action.acknowledges();
             let reports = Reports { acknowledges, ..self.plan.reports.clone() };
             let run = tool::run(command, &disk, deploy, &reports, self.plan.limit, &orders);
+            if step.when_hanging == Some(WhenHanging::KillClient) {
+                // What the server ran for the client dies with it, before the op that hangs goes on: nothing comes after that.
+                server.wait_idle_but_for(disk.waiting(), KILLED);
+            }
             // Nothing may wait for us any more, however this goes on.
             disk.release();
             let run = run.map_err(RecordError::Start)?;

@@ -401,6 +401,18 @@ impl Trace {
         self.ids.find(key.hash(), |id| Key::of(&self.cells[id.0 as usize]) == *key).copied()
     }
 
+    /// The same trace, in which these sync calls cover nothing, as if they had not been made. All ops keep their numbers.
+    #[must_use]
+    pub fn without_syncs(mut self, calls: &[Seq]) -> Self {
+        for call in calls {
+            if let OpKind::Sync { scope, .. } = &mut self.ops[*call as usize].kind {
+                // Nothing else is known of this one.
+                *scope = SyncScope::File(Ino(u64::MAX));
+            }
+        }
+        self
+    }
+
     /// The number of the last op; also the last live state.
     pub fn last(&self) -> Seq {
         self.ops.len() as Seq - 1

@@ -72,6 +72,34 @@ pub fn survey(
     most_points: usize,
     seed: u64,
 ) -> Survey {
+    look_at(Look::new(crashes, scenario, pasts), until, most_points, seed, None)
+}
+
+/// The same, but only states are looked at that lack one of these effects at their crash point: what a power loss cannot leave
+/// once a sync call has forced them. Beside the other states, each of them is left out alone, all of them are, and some. The
+/// member of a class is one that has lost as little as any.
+pub fn survey_lacking(
+    crashes: &Crashes<'_>,
+    scenario: &Scenario,
+    pasts: &Pasts<'_>,
+    seed: u64,
+    lacking: &Lacking<'_>,
+) -> Classes {
+    let until = crashes.trace().last();
+    look_at(Look::new(crashes, scenario, pasts), until, usize::MAX, seed, Some(lacking)).lost
+}
+
+/// Whether an effect is one of which a state at that crash point has to lack some.
+pub type Lacking<'a> = dyn Fn(EffectId, Seq) -> bool + 'a;
+
+fn look_at(
+    mut look: Look<'_>,
+    until: Seq,
+    most_points: usize,
+    seed: u64,
+    lacking: Option<&Lacking<'_>>,
+) -> Survey {
+    let crashes = look.crashes;
     let trace = crashes.trace();
     let first = trace.marks().first().map_or(0, |mark| mark.after);
     let mut points: Vec<Seq> = (first..=until).collect();
@@ -82,10 +110,10 @@ pub fn survey(
     }
     let points: FxHashSet<Seq> = points.into_iter().collect();
     let turns: FxHashSet<Seq> = trace.marks().iter().map(|mark| mark.after).collect();
-    let mut look =
-        Look { crashes, scenario, pasts, parents: FxHashMap::default(), newest: FxHashMap::default() };
     let mut free: Vec<EffectId> = Vec::new();
     let mut found = Survey::default();
+    // Of each class, how many effects its member has lost.
+    let mut fewest: FxHashMap<String, usize> = FxHashMap::default();
     for k in 0..=until {
         let op = &trace.ops()[k as usize];
         let new: Vec<EffectId> = op.effects.clone().map(EffectId).collect();
@@ -99,7 +127,9 @@ pub fn survey(
         }
         free.extend(new.iter().copied());
         free.retain(|effect| crashes.forced_at(*effect) > k);
-        if !points.contains(&k) {
+        let to_lack: Option<Vec<EffectId>> =
+            lacking.map(|is| free.iter().copied().filter(|effect| is(*effect, k)).collect());
+        if !points.contains(&k) || to_lack.as_ref().is_some_and(Vec::is_empty) {
             continue;
         }
         let live = look.live(k);
@@ -124,15 +154,37 @@ pub fn survey(
             }
             alone.extend(singles);
         }
+        if let Some(to_lack) = &to_lack {
+            let without = |gone: &[EffectId]| free.iter().copied().filter(|e| !gone.contains(e)).collect();
+            states.push(without(to_lack));
+            states.extend(to_lack.iter().take(MOST_SINGLES).map(|gone| without(&[*gone])));
+            for _ in 0..RANDOM_STATES {
+                let gone: Vec<EffectId> = to_lack.iter().copied().filter(|_| rng.bool()).collect();
+                states.push(without(&gone));
+            }
+        }
         for effect in alone {
             let pin = (trace.effect(effect).cell, Some(effect));
             states.extend(crashes.feasible(k, &[pin]).map(|state| state.extra));
         }
         for mut extra in states {
             keep_closed(crashes, k, &mut extra);
+            let has_all = |to_lack: &Vec<EffectId>| to_lack.iter().all(|e| extra.binary_search(e).is_ok());
+            if to_lack.as_ref().is_some_and(has_all) {
+                continue;
+            }
             let state = CrashState { at: k, chain: 0, extra };
             let class = look.class(&state, &free, &live);
-            found.lost.add(class, || state, &mut rng);
+            let lost = free.len() - state.extra.len();
+            if lacking.is_none() {
+                found.lost.add(class, || state, &mut rng);
+                continue;
+            }
+            found.lost.states += 1;
+            if fewest.get(&class).is_none_or(|fewest| lost < *fewest) {
+                fewest.insert(class.clone(), lost);
+                found.lost.members.insert(class, state);
+            }
         }
     }
     found
@@ -181,6 +233,12 @@ struct Entry {
     is: Option<Ino>,
     live: Option<Ino>,
     leaf: bool,
+}
+
+impl<'a> Look<'a> {
+    fn new(crashes: &'a Crashes<'a>, scenario: &'a Scenario, pasts: &'a Pasts<'a>) -> Self {
+        Self { crashes, scenario, pasts, parents: FxHashMap::default(), newest: FxHashMap::default() }
+    }
 }
 
 impl Look<'_> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use cutover_certify::judge::{Judgement, Verdict, judge};
 use cutover_certify::trace_file::{self, DEFAULT_MEMORY_BYTES, History};
 use simfs::model::mutations;
-use simfs::{EffectId, FILE_SYSTEMS, Model, OpKind, POSIX, SyncScope, Trace};
+use simfs::{FILE_SYSTEMS, Model, OpKind, POSIX};
 
 /// Those in which something is proved that rests on more than a syncfs.
 const TRACES: [&str; 15] = [
@@ -110,36 +110,9 @@ fn a_weaker_model_loses_a_proof() {
     ");
 }
 
-/// A trace without one of its sync calls. The op stays, or all others would have other numbers: it has failed, and what it
-/// covered is then asked of no later call.
-fn without(trace: &Trace, nth: usize) -> Trace {
-    let mut with = Trace::new();
-    let mut marks = trace.marks().iter().peekable();
-    for (seq, op) in (0..).zip(trace.ops()) {
-        let effects = op.effects.clone().map(|id| {
-            let effect = trace.effect(EffectId(id));
-            (trace.cell(effect.cell).clone(), effect.value.clone())
-        });
-        match &op.kind {
-            OpKind::Initial => effects.for_each(|(cell, value)| with.push_initial(cell, value)),
-            // A call of an inode that nothing else is known of covers nothing.
-            OpKind::Sync { returned, ok, .. } if seq == nth => {
-                let scope = SyncScope::File(simfs::Ino(u64::MAX));
-                with.push(OpKind::Sync { scope, returned: *returned, ok: *ok }, []);
-            }
-            kind => {
-                with.push(kind.clone(), effects);
-            }
-        }
-        while let Some(mark) = marks.next_if(|mark| mark.after as usize == seq) {
-            with.mark(mark.kind.clone());
-        }
-    }
-    with
-}
-
 /// What no promise over a recorded trace rests on keeps the engine's own records (`.cutover`), and what it may find when it
-/// starts: on those rests what a run after a power loss does, `recoverable`, which a trace cannot say.
+/// starts: on those rests what a run after a power loss does, which a trace cannot say. For the engine it is asked by running
+/// it: `each_sync_call_of_the_engine_is_missed` in the tests of all programs together.
 #[test]
 fn a_barrier_less_breaks_a_promise() {
     let mut shown = String::new();
@@ -150,7 +123,7 @@ fn a_barrier_less_breaks_a_promise() {
             let before = judge(&history.trace, &history.scenario, &[&POSIX]);
             for (seq, op) in history.trace.ops().iter().enumerate() {
                 let OpKind::Sync { ok: true, .. } = op.kind else { continue };
-                let cut = without(&history.trace, seq);
+                let cut = history.trace.clone().without_syncs(&[seq as u32]);
                 let after = judge(&cut, &history.scenario, &[&POSIX]);
                 let words =
                     cutover_certify::judge::op_in_words(&history.trace, &history.scenario, seq as u32);

@@ -1,6 +1,7 @@
 //! Tests of all programs together, one binary: the real certifier, the real engine, real SSH clients.
 //!
 //! - [`arrows`]: which package depends on which.
+//! - [`barriers`]: each sync call of the engine taken out, and what misses it.
 //! - [`canaries`]: deploys broken on purpose, and the promises that each must break.
 //! - [`counterexamples`]: what people read about a broken promise.
 //! - [`kill`]: what is left of a certifier that was killed or interrupted: nothing.
@@ -21,6 +22,7 @@ use std::io::Write as _;
 
 mod arrows;
 mod bad_input;
+mod barriers;
 mod canaries;
 mod chance;
 mod counterexamples;

@@ -2,7 +2,7 @@
 //! power loss itself has broken is nobody's fault any more.
 
 use super::*;
-use crate::judge::classes::survey;
+use crate::judge::classes::{survey, survey_lacking};
 use crate::tree;
 
 /// The verdicts that are broken, of a history that goes on at op `k` of another, with what `extra` says survived.
@@ -167,7 +167,15 @@ proptest! {
         let scenario = scenario(Vec::new(), None);
         let (crashes, pasts) = (Crashes::new(&trace, &POSIX), Pasts::new(&trace, &scenario));
         let found = survey(&crashes, &scenario, &pasts, crashes.trace().last(), usize::MAX, seed);
-        for state in found.lost.members.values().chain(found.killed.members.values()) {
+        let to_lack = |effect: EffectId, _| effect.0.is_multiple_of(3);
+        let lacking = survey_lacking(&crashes, &scenario, &pasts, seed, &to_lack);
+        for state in lacking.members.values() {
+            let may_lack = (0..trace.effects().len() as u32).map(EffectId).filter(|effect| to_lack(*effect, 0));
+            let mut made = may_lack.filter(|effect| trace.effect(*effect).seq <= state.at);
+            prop_assert!(made.any(|effect| !state.contains(&crashes, effect)), "{:?}", state);
+        }
+        let all = [&found.lost, &found.killed, &lacking];
+        for state in all.into_iter().flat_map(|classes| classes.members.values()) {
             let survived: Vec<bool> = (0..trace.effects().len() as u32)
                 .map(|id| state.contains(&crashes, EffectId(id)))
                 .collect();
