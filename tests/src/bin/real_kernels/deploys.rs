@@ -1,10 +1,17 @@
 //! Deploys of real tools, from the traces that were recorded of them (`tests/traces`).
 
+use std::fmt::Display;
+use std::fs::File;
+use std::io::BufReader;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use cutover_certify::judge::{self, Promise, Scenario, Verdict, op_in_words};
 use cutover_certify::trace_file::{self, DEFAULT_MEMORY_BYTES, History};
 use simfs::{Model, Seq, Trace};
+
+use crate::tree::shown;
 
 /// Several deploys of one tool, one after the other.
 #[derive(Debug)]
@@ -61,20 +68,40 @@ pub(crate) fn all() -> &'static [Deploys] {
         TRACES
             .iter()
             .map(|(name, file, nth)| {
-                let recorded = trace_file::read(*file, DEFAULT_MEMORY_BYTES);
-                let recorded = recorded.unwrap_or_else(|error| panic!("the trace of {name}: {error}"));
-                let history = recorded.histories.into_iter().nth(*nth);
-                let History { about, scenario, trace } =
-                    history.unwrap_or_else(|| panic!("the trace of {name} has no history {nth}"));
-                let tool =
-                    String::from_utf8_lossy(&about.subject).split_whitespace().collect::<Vec<_>>().join(" ");
-                Deploys { name, tool, trace, scenario }
+                let histories =
+                    trace_file::read(*file, DEFAULT_MEMORY_BYTES).map(|recorded| recorded.histories);
+                let histories = histories.unwrap_or_else(|error| panic!("the trace of {name}: {error}"));
+                let history = histories.into_iter().nth(*nth);
+                Deploys::new(
+                    name,
+                    history.unwrap_or_else(|| panic!("the trace of {name} has no history {nth}")),
+                )
             })
             .collect()
     })
 }
 
+/// The histories of a trace file, by the file's name.
+pub(crate) fn of_file(path: &Path) -> Result<Vec<&'static Deploys>, String> {
+    let cannot = |error: &dyn Display| format!("{}: {error}", path.display());
+    let file = File::open(path).map_err(|error| cannot(&error))?;
+    let recorded =
+        trace_file::read(BufReader::new(file), DEFAULT_MEMORY_BYTES).map_err(|error| cannot(&error))?;
+    let stem = path.file_stem().map(|stem| shown(stem.as_bytes())).unwrap_or_default();
+    let name = |nth| if nth == 1 { stem.clone() } else { format!("{stem}-{nth}") };
+    // They live as long as the program.
+    let leaked =
+        |(nth, history)| -> &'static Deploys { Box::leak(Box::new(Deploys::new(name(nth).leak(), history))) };
+    Ok((1..).zip(recorded.histories).map(leaked).collect())
+}
+
 impl Deploys {
+    fn new(name: &'static str, history: History) -> Self {
+        let History { about, scenario, trace } = history;
+        let tool = String::from_utf8_lossy(&about.subject).split_whitespace().collect::<Vec<_>>().join(" ");
+        Self { name, tool, trace, scenario }
+    }
+
     /// An op in words.
     pub(crate) fn told(&self, op: Seq) -> String {
         op_in_words(&self.trace, &self.scenario, op)

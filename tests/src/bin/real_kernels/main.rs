@@ -77,6 +77,9 @@ struct Args {
     /// Only these programs, or the deploys of these tools.
     #[arg(long = "program", value_name = "NAME", value_delimiter = ',')]
     programs: Vec<String>,
+    /// The deploys of this trace file (`cutover-certify run --record FILE`).
+    #[arg(long = "trace", value_name = "FILE")]
+    traces: Vec<PathBuf>,
     /// What chance starts from: the same images again, as far as the kernel does the same again, and the same places where
     /// deploys wait.
     #[arg(long, default_value_t = 1)]
@@ -126,10 +129,10 @@ fn main() -> ExitCode {
         print!("{}", report::list(&Subject::all()));
         return ExitCode::SUCCESS;
     }
-    let subjects = match chosen(&args.programs) {
+    let subjects = match chosen(&args.programs, &args.traces) {
         Ok(subjects) => subjects,
-        Err(name) => {
-            eprintln!("error: there is no program {name:?}\nhint: --list has the names");
+        Err(error) => {
+            eprintln!("error: {error}");
             return ExitCode::from(CANNOT);
         }
     };
@@ -175,15 +178,23 @@ fn sector_bytes(text: &str) -> Result<u32, String> {
     }
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Subject>, String> {
+/// What is asked for: all that there is, if nothing else is.
+fn chosen(names: &[String], traces: &[PathBuf]) -> Result<Vec<Subject>, String> {
     let all = Subject::all();
-    if names.is_empty() {
+    if names.is_empty() && traces.is_empty() {
         return Ok(all);
     }
     let find = |name: &String| {
-        all.iter().find(|subject| subject.name() == name).copied().ok_or_else(|| name.clone())
+        let found = all.iter().find(|subject| subject.name() == name).copied();
+        found.ok_or_else(|| format!("there is no program {name:?}\nhint: --list has the names"))
     };
-    names.iter().map(find).collect()
+    let mut chosen = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    for trace in traces {
+        let deploys = deploys::of_file(trace)
+            .map_err(|error| format!("{error}\nhint: `cutover-certify run --record FILE` makes one"))?;
+        chosen.extend(deploys.into_iter().map(Subject::Deploys));
+    }
+    Ok(chosen)
 }
 
 /// Runs every program on every file system with every wait. The long waits come first.
@@ -232,9 +243,8 @@ fn run_all(args: &Args, subjects: &[Subject], starter: &Starter) -> (Vec<trial::
         }
     });
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let all_subjects = Subject::all();
     let place = |trial: &Trial| {
-        let nth = all_subjects.iter().position(|subject| subject.name() == trial.subject.name());
+        let nth = subjects.iter().position(|subject| subject.name() == trial.subject.name());
         (nth, trial.kind, trial.wait)
     };
     results.sort_by_key(|result| place(&result.trial));
