@@ -150,6 +150,8 @@ fn a_barrier_less_breaks_a_promise() {
       fsync /srv/app: 6 of 20
       fsync /srv/app/.cutover: 0 of 6
       fsync /srv/app/.cutover/log: 0 of 6
+      fsync /srv/app/.cutover/probe: 0 of 7
+      fsync /srv/app/.cutover/probe/file: 0 of 7
       fsync /srv/app/.cutover/seals: 0 of 14
       fsync /srv/app/.cutover/unfinished: 0 of 14
       fsync /srv/app/releases: 0 of 1

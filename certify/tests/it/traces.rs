@@ -277,8 +277,8 @@ fn what_is_no_trace_is_told() {
     let out = run(&["trace", "show", "engine.cutover-trace", "--history", "3"]);
     assert_eq!(out.status.code(), Some(2));
     let _ = write!(shown, "{}", text(out.stderr));
-    insta::assert_snapshot!(shown, @r#"
-    error: cannot read short: the file is cut short: it ends at record 316 (byte 24987 of the unpacked stream), before its seal
+    insta::assert_snapshot!(shown, @r"
+    error: cannot read short: the file is cut short: it ends at record 341 (byte 26524 of the unpacked stream), before its seal
     hint: copy it again, or record it again; part of a trace is never judged
     error: cannot read esc\u{1b}[2J: this is not a trace file: it begins with '\u{1b}[2J'
     hint: trace files are made by `cutover-certify --record FILE` and `cutover-certify trace export`
@@ -288,7 +288,7 @@ fn what_is_no_trace_is_told() {
     hint: check the path, its permissions and the space there
     error: cannot read .: is a directory
     hint: check the path, its permissions and the space there
-    error: cannot read short: the file is cut short: it ends at record 316 (byte 24987 of the unpacked stream), before its seal
+    error: cannot read short: the file is cut short: it ends at record 341 (byte 26524 of the unpacked stream), before its seal
     hint: copy it again, or record it again; part of a trace is never judged
     error: cannot write nowhere/out: entity not found
     hint: check the path, its permissions and the space there
@@ -296,7 +296,7 @@ fn what_is_no_trace_is_told() {
     hint: trace files are made by `cutover-certify --record FILE` and `cutover-certify trace export`
     error: there is no history 3
     hint: the file holds 2
-    "#);
+    ");
     assert_eq!(
         fs::read(path("old")).unwrap(),
         b"what was there before",
