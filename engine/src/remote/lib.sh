@@ -96,7 +96,8 @@ find_syncfs() {
   [ -z "$F" ] || return 0
   case $(sync --help 2>&1 </dev/null) in *--file-system*|*-df*|*' -f'*|*'	-f'*) F=yes ;; *) F=no ;; esac
 }
-# Durable: the directory that holds `current`, which an earlier run may have left between its rename and its sync.
+# Durable: the directory that holds `current`, which an earlier run may have left between its rename and its sync. Before
+# recovery marks what is live: a marker must not outlive a cutover that is lost.
 open_layout() {
   # Before anything else is made. Is there an atomic rename of a link onto a link, from where the temporary link will be
   # to beside `current`? `mv` without -T moves into what the link leads to, and to another file system it makes another

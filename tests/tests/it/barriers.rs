@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -520,7 +521,9 @@ fn who_misses_what(reruns: &Reruns<'_>, most: usize) -> String {
         missed += u32::from(is_one_call && found.is_some());
         let _ = writeln!(shown, "{place}: {by}");
     }
-    println!("mutation score, sync calls of the engine that something misses: {missed} of {of}");
+    // Shown though the test passes.
+    let score = format!("mutation score, sync calls of the engine that something misses: {missed} of {of}");
+    let _ = writeln!(std::io::stderr(), "{score}");
     shown
 }
 
