@@ -20,10 +20,11 @@ use cutover_certify::tool::Ended;
 use cutover_certify::tree;
 use simfs::fault::{Calls, Fault, Schedule, When};
 use simfs::{
-    BlockStore, CrashState, Crashes, EffectId, Fs, Ino, Kind, MarkKind, Name, OpKind, POSIX, ROOT, Seq,
-    SyncScope, Trace, View,
+    BlockStore, CrashState, Crashes, EffectId, Fs, Ino, Kind, MarkKind, Name, OpKind, POSIX, Seq, SyncScope,
+    Trace, View,
 };
 
+use crate::look::Look;
 use crate::random_histories::can_record;
 use crate::room::program;
 
@@ -198,21 +199,7 @@ struct Recorded {
 /// A digest of each release that went live, by its id.
 type Releases = BTreeMap<String, u64>;
 
-/// The deploy path at some instant.
-struct Look<'t>(View<'t>);
-
 impl Look<'_> {
-    fn find(&self, path: &str) -> Option<Ino> {
-        let names = ["app"].into_iter().chain(path.split('/'));
-        names.into_iter().try_fold(ROOT, |dir, name| self.0.entry(dir, &Name::from(name.as_bytes())))
-    }
-
-    /// The names in a directory, sorted; none if it is not there.
-    fn names(&self, path: &str) -> BTreeSet<String> {
-        let names = self.find(path).into_iter().flat_map(|dir| self.0.entries(dir));
-        names.map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()
-    }
-
     fn log(&self) -> Vec<u8> {
         let Some(log) = self.find(".cutover/log") else { return Vec::new() };
         let size = self.0.size_bytes(log);

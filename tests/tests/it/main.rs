@@ -15,8 +15,8 @@
 //! - [`sequences`]: the same on one host through kills, cuts, power losses and rollbacks, in any order.
 //! - [`traces`]: the trace file of a run gives the verdicts of that run.
 //!
-//! [`chance`] tries random cases and those that failed once, [`room`] runs programs and [`processes`] watches them. Both
-//! programs have to be built: `cargo test --workspace` does it.
+//! [`chance`] tries random cases and those that failed once, [`room`] runs programs, [`look`] looks at what they left and
+//! [`processes`] watches them. Both programs have to be built: `cargo test --workspace` does it.
 
 use std::io::Write as _;
 
@@ -29,6 +29,7 @@ mod counterexamples;
 mod harmless;
 mod history;
 mod kill;
+mod look;
 mod our_engine;
 mod processes;
 mod random_histories;

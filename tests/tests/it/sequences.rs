@@ -5,7 +5,6 @@
 //! could have left; and whatever happened before, a deploy that is left alone succeeds, without a manual step.
 //! [`crate::chance`] says which sequences are tried.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -22,9 +21,10 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use simfs::crash::Samples;
 use simfs::fault::{Calls, Fault, Schedule, When};
-use simfs::{BlockStore, Crashes, Fs, Ino, MarkKind, Name, POSIX, ROOT, Trace, View};
+use simfs::{BlockStore, Crashes, Fs, MarkKind, Name, POSIX, Trace, View};
 
 use crate::chance;
+use crate::look::Look;
 use crate::random_histories::can_record;
 use crate::room::program;
 
@@ -290,21 +290,7 @@ fn around(trace: &Trace, number: u32) -> (Look<'_>, Look<'_>) {
     (begin, end)
 }
 
-/// The deploy path at some instant.
-struct Look<'t>(View<'t>);
-
 impl Look<'_> {
-    fn find(&self, path: &str) -> Option<Ino> {
-        let names = ["app"].into_iter().chain(path.split('/'));
-        names.into_iter().try_fold(ROOT, |dir, name| self.0.entry(dir, &Name::from(name.as_bytes())))
-    }
-
-    /// The names in a directory, sorted; none if it is not there.
-    fn names(&self, path: &str) -> BTreeSet<String> {
-        let names = self.find(path).into_iter().flat_map(|dir| self.0.entries(dir));
-        names.map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()
-    }
-
     /// The id of the release that `current` names.
     fn current(&self) -> Option<String> {
         let text = String::from_utf8_lossy(self.0.target(self.find("current")?)).into_owned();
