@@ -91,7 +91,7 @@ fn every_arrow_between_packages_is_meant() {
     cutover-benches -> sshd-test
     cutover-certify -> simfs
     cutover-certify -> sshd-test
-    cutover-tests -> cutover-certify (to test)
+    cutover-tests -> cutover-certify
     cutover-tests -> simfs
     ");
 }

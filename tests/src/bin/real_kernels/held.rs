@@ -30,9 +30,14 @@ impl Held {
         Ok(Self { file, chunk: vec![0; CHUNK_BYTES] })
     }
 
-    /// Makes it a base and the pages that differ from it, whatever a mount has written into it; tells how many pages it had to
-    /// write. Must not be mounted.
-    pub(crate) fn load(&mut self, base: &Pages, changed: &Pages) -> io::Result<usize> {
+    /// Writes what it lacks to be a base and the pages that differ from it, whatever a mount has written into it; tells how many
+    /// pages that were. Must not be mounted. `write` gets an offset in bytes and a page.
+    pub(crate) fn load(
+        &mut self,
+        base: &Pages,
+        changed: &Pages,
+        mut write: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> io::Result<usize> {
         let mut wanted: Vec<_> =
             base.iter().filter(|(n, _)| !changed.contains_key(n)).chain(changed).collect();
         wanted.sort_unstable_by_key(|(n, _)| **n);
@@ -47,14 +52,14 @@ impl Held {
                 for page in self.chunk[..take].chunks(PAGE_BYTES) {
                     let n = offset / PAGE_BYTES as u64;
                     while let Some((missing, bytes)) = wanted.next_if(|(wanted, _)| **wanted < n) {
-                        self.file.write_all_at(&bytes[..], missing * PAGE_BYTES as u64)?;
+                        write(missing * PAGE_BYTES as u64, &bytes[..])?;
                         written += 1;
                     }
                     let bytes = wanted
                         .next_if(|(wanted, _)| **wanted == n)
                         .map_or(&[0; PAGE_BYTES], |(_, page)| &**page);
                     if page != bytes {
-                        self.file.write_all_at(bytes, offset)?;
+                        write(offset, bytes)?;
                         written += 1;
                     }
                     offset += PAGE_BYTES as u64;
@@ -63,7 +68,7 @@ impl Held {
             at = offset;
         }
         for (n, bytes) in wanted {
-            self.file.write_all_at(&bytes[..], n * PAGE_BYTES as u64)?;
+            write(n * PAGE_BYTES as u64, &bytes[..])?;
             written += 1;
         }
         Ok(written)
@@ -99,8 +104,11 @@ mod tests {
             for (n, page) in &scribble {
                 held.file.write_all_at(&page[..], n * PAGE_BYTES as u64).unwrap();
             }
-            assert!(held.load(&base, &changed).unwrap() > 0);
-            assert_eq!(held.load(&base, &changed).unwrap(), 0);
+            let file = held.file.try_clone().unwrap();
+            let mut load =
+                || held.load(&base, &changed, |offset, page| file.write_all_at(page, offset)).unwrap();
+            assert!(load() > 0);
+            assert_eq!(load(), 0);
             for n in 0..600 {
                 let mut found = [9; PAGE_BYTES];
                 held.file.read_exact_at(&mut found, n * PAGE_BYTES as u64).unwrap();

@@ -130,7 +130,22 @@ impl LoopDevice {
         self.descriptor.try_clone()
     }
 
-    /// Drops what the kernel has cached of the device's content. To be called after the content was exchanged.
+    /// Writes to the device.
+    pub(crate) fn write(&self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = rustix::io::pwrite(&self.descriptor, bytes, offset)?;
+            offset += written as u64;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// Waits until what was written to the device is in its file.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.descriptor)?)
+    }
+
+    /// Drops what the kernel has cached of the device's content: most of it, and not what somebody else holds at the moment.
     pub(crate) fn forget_content(&self) -> io::Result<()> {
         // SAFETY: takes no argument, writes nothing.
         unsafe { ioctl(&self.descriptor, Plain::<BLKFLSBUF>) }?;
