@@ -133,7 +133,12 @@ pub fn parse(events: &[Event]) -> Result<Observed, ReportError> {
             }
             Event::Section { name, bytes } => {
                 let bad = || ReportError::Section(name.clone());
-                let items = |dir: &str| listing::parse_items(dir.as_bytes(), bytes).ok_or_else(bad);
+                let below = |dir: &str| listing::parse_items(dir.as_bytes(), bytes).ok_or_else(bad);
+                // Of one directory: what comes back here as a name must not lead out of it, nor deeper.
+                let items = |dir: &str| {
+                    let is_flat = |items: &Vec<Item>| items.iter().all(|item| !item.name.contains(&b'/'));
+                    below(dir).and_then(|items| Some(items).filter(is_flat).ok_or_else(bad))
+                };
                 match name.as_str() {
                     "current" => {
                         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec();
@@ -152,7 +157,7 @@ pub fn parse(events: &[Event]) -> Result<Observed, ReportError> {
                         out.last_logged = line.and_then(|l| l.get(..14)).and_then(ReleaseId::parse);
                         out.last_record = line.and_then(history::parse).map(|line| line.record);
                     }
-                    "shared" => out.shared = shared(items("shared")?).ok_or_else(bad)?,
+                    "shared" => out.shared = shared(below("shared")?).ok_or_else(bad)?,
                     // A torn seal is no seal; that is for the plan, not an error.
                     "seal" => seal = manifest::parse(bytes).ok(),
                     "unreadable" => unreadable = listing::parse_unreadable(bytes).ok_or_else(bad)?,

@@ -115,6 +115,30 @@ fn names_with_anything_in_them() {
     assert_eq!(items.iter().map(|i| i.name.as_slice()).collect::<Vec<_>>(), [b"a".as_slice(), b"a/b/c"]);
 }
 
+/// Found by the fuzzer: what was listed below a name of one directory would have been removed.
+#[test]
+fn what_is_listed_of_one_directory_lies_in_it() {
+    for (section, dir) in [
+        ("releases", "releases"),
+        ("seals", ".cutover/seals"),
+        ("unfinished", ".cutover/unfinished"),
+        ("staging", ".cutover/staging"),
+        ("private", ".cutover"),
+    ] {
+        let parse = |below: &str| {
+            let bytes = format!("//41ed 1:2 {dir}{below}\n").into_bytes();
+            observed::parse(&[Event::Section { name: section.to_owned(), bytes }])
+        };
+        assert!(parse("/./next.one").is_ok(), "{section}");
+        let refused = parse("/./20260101000000\n/c0124 releases/./next.one").expect_err(section);
+        assert!(refused.to_string().contains(section), "{refused}");
+        assert!(parse("/deeper/./next.one").is_err(), "{section}");
+    }
+    let bytes = b"//41ed 1:2 shared/deeper/./one\n".to_vec();
+    let shared = observed::parse(&[Event::Section { name: "shared".to_owned(), bytes }]).expect("of several");
+    assert_eq!(shared.shared.len(), 1);
+}
+
 #[test]
 fn both_dialects_of_sha256sum() {
     let (a, b) = (RelPath::new("new\nline").expect("path"), RelPath::new("b\\c").expect("path"));
