@@ -5,7 +5,7 @@
 //! fails until it is.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
@@ -367,12 +367,16 @@ impl Try<'_> {
 }
 
 /// Something that is wrong, and where it was found.
-#[derive(Debug)]
-#[allow(dead_code, reason = "printed")]
 struct Found {
     wrong: String,
     history: &'static str,
     class: String,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}, in \"{}\", from: {}", self.wrong, self.history, self.class)
+    }
 }
 
 /// Runs the engine in states of all histories in turn, so many at most, until something is wrong; and how often it ran.
@@ -479,7 +483,9 @@ fn who_misses_what(reruns: &Reruns<'_>, most: usize) -> String {
     }
     let with_all: Vec<Try<'_>> = recorded.iter().map(|recorded| Try::new(reruns, recorded, &[])).collect();
     let (_, found) = search(reruns, &with_all, most);
-    assert!(found.is_none(), "with all its sync calls: {found:?}");
+    if let Some(found) = found {
+        panic!("with all its sync calls: {found}");
+    }
     let (mut shown, mut missed, mut of) = (String::new(), 0, 0);
     for (place, here) in &all {
         let is_one_call = !place.contains(" and ") && !place.ends_with("both");
@@ -495,7 +501,8 @@ fn who_misses_what(reruns: &Reruns<'_>, most: usize) -> String {
         }
         let reason = NOT_MISSED.iter().find(|(of, _)| of == place).map(|(_, reason)| reason);
         let (tried, found) = search(reruns, &tries, if reason.is_some() { most } else { MOST });
-        println!("{place}: {tried} runs: {found:#?}");
+        let told = found.as_ref().map_or_else(|| "nothing".to_owned(), Found::to_string);
+        println!("{place}: {tried} runs: {told}");
         let by = match (&found, reason) {
             (Some(found), _) if found.wrong == LOG_LACKS => "who reads the log".to_owned(),
             (Some(_), _) => "the next run".to_owned(),

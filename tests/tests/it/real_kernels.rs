@@ -79,6 +79,11 @@ fn report(programs: &str, options: &[&str]) -> (Output, Value) {
         let errors = String::from_utf8_lossy(&ran.stderr);
         assert!(results.len() >= programs.split(',').count(), "{fs}: {errors}");
         for result in results {
+            assert_eq!(
+                result["misread"].as_array().unwrap().len(),
+                0,
+                "{fs}: the rig read wrongly: {result:#}"
+            );
             for profile in result["profiles"].as_array().unwrap() {
                 if profile["is_profile"] == false {
                     continue;
@@ -266,4 +271,15 @@ fn an_unknown_program_is_refused() {
     error: there is no program "no-such-program"
     hint: --list has the names
     "#);
+}
+
+/// A run over nothing would hold.
+#[test]
+fn nothing_to_run_is_refused() {
+    let ran = run(&["--after-each", "--waits", "7", "--program", "engine"]);
+    assert_eq!(ran.status.code(), Some(2));
+    insta::assert_snapshot!(String::from_utf8_lossy(&ran.stderr), @r"
+    error: there is nothing to run
+    hint: --after-each leaves deploys out
+    ");
 }

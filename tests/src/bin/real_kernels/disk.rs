@@ -141,8 +141,8 @@ impl Disk {
         };
         let device = &self.device;
         let put = |held: &mut Held| held.load(base, changed, |offset, page| device.write(offset, page));
-        // Through the device: what is written past it, to the file, need not be what a mount finds. ext4 reads the journal
-        // by the device's cache, and that cannot be dropped for certain.
+        // Through the device: what is written past it, to the file, need not be what a mount finds, since what is cached of the
+        // device (ext4 reads its journal by that) cannot be dropped for certain.
         let mut put_and_look = || -> io::Result<usize> {
             put(held)?;
             device.sync()?;

@@ -129,7 +129,7 @@ fn main() -> ExitCode {
         print!("{}", report::list(&Subject::all()));
         return ExitCode::SUCCESS;
     }
-    let subjects = match chosen(&args.programs, &args.traces) {
+    let subjects = match chosen(&args) {
         Ok(subjects) => subjects,
         Err(error) => {
             eprintln!("error: {error}");
@@ -178,8 +178,19 @@ fn sector_bytes(text: &str) -> Result<u32, String> {
     }
 }
 
-/// What is asked for: all that there is, if nothing else is.
-fn chosen(names: &[String], traces: &[PathBuf]) -> Result<Vec<Subject>, String> {
+/// What is asked for: all that there is, if nothing else is. Never nothing: what did not run would hold.
+fn chosen(args: &Args) -> Result<Vec<Subject>, String> {
+    let mut chosen = named(&args.programs, &args.traces)?;
+    if args.after_each {
+        chosen.retain(|subject| matches!(subject, Subject::Litmus(_)));
+    }
+    if chosen.is_empty() {
+        return Err("there is nothing to run\nhint: --after-each leaves deploys out".to_owned());
+    }
+    Ok(chosen)
+}
+
+fn named(names: &[String], traces: &[PathBuf]) -> Result<Vec<Subject>, String> {
     let all = Subject::all();
     if names.is_empty() && traces.is_empty() {
         return Ok(all);
@@ -205,8 +216,7 @@ fn run_all(args: &Args, subjects: &[Subject], starter: &Starter) -> (Vec<trial::
     let mut trials = VecDeque::new();
     for seconds in waits {
         let wait = Wait { seconds, after_each: args.after_each };
-        let long = |subject: &Subject| args.after_each && matches!(subject, Subject::Deploys(_));
-        for subject in subjects.iter().filter(|subject| !long(subject)) {
+        for subject in subjects {
             for kind in &args.fs {
                 let (images, seed) = (args.images as usize, args.seed);
                 let sector_bytes = args.sector_bytes.unwrap_or(kind.sector_bytes());
